@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Never loaded: it carries the types of abi.h into BTF, for tools/gen_abi.py. */
+#include <fos1/abi.h>
+
+#define ANCHOR_ENUM(name) const enum name *anchor_##name
+#define ANCHOR_STRUCT(name) const struct name *anchor_##name
+
+ANCHOR_ENUM(fos1_reason);
+ANCHOR_ENUM(fos1_size);
+ANCHOR_ENUM(fos1_time);
+ANCHOR_ENUM(fos1_flow_bit);
+ANCHOR_ENUM(fos1_lifetime);
+
+ANCHOR_STRUCT(fos1_stat);
+ANCHOR_STRUCT(fos1_set4_line);
+ANCHOR_STRUCT(fos1_set4_leaf);
+ANCHOR_STRUCT(fos1_set4_block);
+ANCHOR_STRUCT(fos1_set6_node);
+ANCHOR_STRUCT(fos1_source);
+ANCHOR_STRUCT(fos1_newcomers);
+ANCHOR_STRUCT(fos1_tracking);
+ANCHOR_STRUCT(fos1_flow4_key);
+ANCHOR_STRUCT(fos1_flow6_key);
+ANCHOR_STRUCT(fos1_flow);

@@ -1,0 +1,393 @@
+"""The daemon: what wakes a pass, one pass at a time, and what is said about it.
+
+Stopping it, by whatever means, changes nothing in the kernel.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import FrameType
+
+from fos1d.errors import Fos1Error, SourceError
+from fos1d.inquiry import details_of, plan_view
+from fos1d.kernel.flows import has_flows, sweep
+from fos1d.kernel.monitor import LinkMonitor, PinMonitor
+from fos1d.kernel.port import RealKernel
+from fos1d.kinds.admission import Admission
+from fos1d.model.identity import ResourceId
+from fos1d.model.snapshot import Blob, Snapshot
+from fos1d.narration import narrate, remarks_by_resource
+from fos1d.reconcile import Memory, Options, PassReport, enforce, read
+from fos1d.report.api import ApiServer
+from fos1d.report.desk import Details, PlanView, Revision
+from fos1d.report.events import Event, Events, EventType
+from fos1d.report.journal import Log
+from fos1d.report.ledger import Ledger
+from fos1d.report.notify import Notifier
+from fos1d.report.status import SourceStatus, World, statuses
+from fos1d.settings import Settings
+from fos1d.source.follow import follow
+from fos1d.source.git import GitSource
+from fos1d.source.lastgood import LastGood
+from fos1d.source.open import open_source
+from fos1d.wakes import Wakes
+
+SWEEP_S = 30.0
+FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
+CONTESTED_PAUSE_S = 5.0
+
+
+def options_of(settings: Settings) -> Options:
+    """Return what the settings say to a pass."""
+    ports = [
+        port.port
+        for port in settings.reconcile.failsafe_ports
+        if (port.direction, port.protocol) == ("in", "tcp")
+    ]
+    return Options(
+        settings.node.name,
+        settings.node.labels,
+        tuple(ports),
+        settings.kernel.max_flows,
+        settings.reconcile.prune_limit_percent,
+    )
+
+
+class Daemon:
+    """One daemon: the loop's own state, and the desk at which the API asks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._options = options_of(settings)
+        self._log = Log()
+        self._events = Events(time.time, self._log.heard)
+        self._notifier = Notifier()
+        self._wakes = Wakes()
+        self._ledger = Ledger(settings.paths.state)
+        self._last_good = LastGood(settings.paths.state)
+        self._memory = Memory(in_force=self._last_good.load())
+        self._kept = self._memory.in_force
+        self._kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
+        self._source = open_source(settings)
+        self._follower = follow(self._source, lambda: self._wakes.wake("source"))
+        self._links = LinkMonitor(lambda: self._wakes.wake("link"))
+        self._pins = PinMonitor(settings.paths.bpffs, lambda: self._wakes.wake("pin"))
+        self._world = World(node=settings.node.name, started_s=time.time())
+        self._world_changed = threading.Condition()
+        self._confirmed = ""
+        self._retry_s = FIRST_RETRY_S
+        self._due: dict[str, float] = {}
+        self._stopping = threading.Event()
+
+    # The loop
+
+    def run(self) -> int:
+        """Run until told to stop; return the exit code."""
+        api = ApiServer(self._settings.paths.runtime / "api.sock", self)
+        api.start()
+        self._listen()
+        try:
+            self.make_pass()
+            self._notifier.ready(self._world.summary())
+            while not self._stopping.is_set():
+                self._turn()
+        finally:
+            self._notifier.stopping()
+            api.stop()
+            self._follower.stop()
+            self._links.stop()
+            self._pins.stop()
+        return 0
+
+    def _listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, lambda *_: self._wakes.wake("SIGHUP"))
+        self._links.start()
+        self._pins.start()
+        try:
+            self._follower.start()
+        except SourceError as error:
+            self._tell(EventType.WARNING, error.reason, str(error))
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping.set()
+        self._wakes.wake("stop")
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        woken = self._wakes.wait(max(0.0, min(self._due.values()) - now))
+        for work in woken.work:
+            work()
+        self._notifier.watchdog()
+        if self._stopping.is_set():
+            return
+        due = {what for what, when in self._due.items() if when <= time.monotonic()}
+        if "sweep" in due:
+            self._sweep()
+        if woken.reasons or due & {"resync", "retry"}:
+            self._notifier.reloading("SIGHUP" in woken.reasons)
+            self.make_pass()
+            self._notifier.ready(self._world.summary())
+        if (interval := self._notifier.watchdog_interval_s()) is not None:
+            self._due["watchdog"] = time.monotonic() + interval
+
+    def _sweep(self) -> None:
+        self._due["sweep"] = time.monotonic() + SWEEP_S
+        if has_flows(self._kernel.bpffs):
+            sweep(self._kernel.bpffs, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+
+    # A pass
+
+    def make_pass(self) -> None:
+        """Make one pass and say what came of it; nothing that goes wrong ends the daemon."""
+        began = time.monotonic()
+        self._due = {"resync": began + self._settings.reconcile.resync.total_seconds()}
+        self._due["sweep"] = began + SWEEP_S
+        if self._is_suspended():
+            self._publish(replace(self._world, suspended_until_s=self._suspended_until_s()))
+            return
+        source, admission = self._read()
+        try:
+            report = enforce(
+                source.revision, admission, self._memory, self._kernel, self._options, began
+            )
+        except Fos1Error as error:
+            self._failed(source, error)
+            return
+        except Exception as error:  # the one place: a bug must not stop the watching
+            self._log.exception("a pass ended in a bug; the kernel is as it was left", error)
+            self._failed(source, Fos1Error(f"{type(error).__name__}: {error}"))
+            return
+        self._passed(source, report, began)
+
+    def _read(self) -> tuple[SourceStatus, Admission]:
+        """Read the source; where that fails, what is in force stays."""
+        before = self._world.source
+        stay = Admission(dict(self._memory.in_force))
+        try:
+            snapshot = self._follower.snapshot()
+            confirmed = snapshot.revision == self._confirmed
+            admission = read(snapshot, self._memory, self._options, confirmed)
+        except SourceError as error:
+            if str(error) != before.error:
+                self._tell(EventType.WARNING, error.reason, str(error))
+            return replace(before, error=str(error)), stay
+        return SourceStatus(snapshot.revision, "", time.time()), admission
+
+    def _passed(self, source: SourceStatus, report: PassReport, began: float) -> None:
+        took = time.monotonic() - began
+        now = time.time()
+        about = remarks_by_resource(report)
+        resources = statuses(report.facts, self._memory.in_force, about, self._world.resources, now)
+        world = replace(
+            self._world,
+            source=source,
+            resources=resources,
+            findings=report.admission.findings,
+            passes=self._world.passes + 1,
+            last_pass_s=now,
+            last_pass_took_s=took,
+            drift_total=self._memory.drift.total,
+            suspended_until_s=None,
+            held=tuple(sorted(report.admission.held)),
+            error="",
+        )
+        for event in narrate(report, self._world, world):
+            self._events.add(event)
+        self._note_revision(report, world)
+        if self._memory.in_force != self._kept:
+            self._save()
+        self._publish(world)
+        self._schedule_retry(report)
+
+    def _save(self) -> None:
+        try:
+            self._last_good.save(self._memory.in_force.values())
+            self._kept = self._memory.in_force
+        except (OSError, SourceError) as error:
+            message = f"what is in force cannot be kept for the next start: {error}"
+            self._tell(EventType.WARNING, "StateNotKept", message)
+
+    def _failed(self, source: SourceStatus, error: Fos1Error) -> None:
+        self._tell(EventType.WARNING, error.reason, str(error))
+        self._publish(replace(self._world, source=source, error=str(error)))
+        self._retry_later()
+
+    def _schedule_retry(self, report: PassReport) -> None:
+        if report.facts.contested:
+            self._due["retry"] = time.monotonic() + CONTESTED_PAUSE_S
+        elif any(refusal.passes for refusal in report.facts.refusals.values()):
+            self._retry_later()
+        else:
+            self._retry_s = FIRST_RETRY_S
+
+    def _retry_later(self) -> None:
+        self._due["retry"] = time.monotonic() + self._retry_s * random.uniform(0.8, 1.2)
+        self._retry_s = min(self._retry_s * 2, LAST_RETRY_S)
+
+    def _note_revision(self, report: PassReport, world: World) -> None:
+        newest = next(iter(self._ledger.history()), None)
+        ready = len(world.resources) - len(world.not_ready)
+        result = "held" if world.held else "ok" if not world.not_ready else "degraded"
+        known = newest and (newest.revision, newest.result) == (report.revision, result)
+        if not report.revision or known:
+            return
+        author, subject = self._describe(report.revision)
+        self._ledger.add(
+            Revision(
+                report.revision,
+                world.last_pass_s,
+                author,
+                subject,
+                result,
+                ready,
+                len(world.resources),
+                len(report.outcomes),
+            )
+        )
+
+    def _describe(self, revision: str) -> tuple[str, str]:
+        if not isinstance(self._source, GitSource):
+            return "", ""
+        try:
+            commit = self._source.describe(revision)
+        except SourceError:
+            return "", ""
+        return commit.author, commit.subject
+
+    def _tell(self, kind: EventType, reason: str, message: str) -> None:
+        self._events.add(Event(kind, reason, message, revision=self._world.source.revision))
+
+    def _publish(self, world: World) -> None:
+        with self._world_changed:
+            self._world = replace(world, version=self._world.version + 1)
+            self._world_changed.notify_all()
+        self._notifier.status(self._world.summary())
+
+    # Suspension
+
+    def _suspended_until_s(self) -> float | None:
+        return self._ledger.suspended_until_s()
+
+    def _is_suspended(self) -> bool:
+        until = self._suspended_until_s()
+        if until is None:
+            return False
+        if until <= time.time():
+            self._ledger.resume()
+            return False
+        if until != math.inf:
+            self._due["resync"] = time.monotonic() + until - time.time()
+        return True
+
+    # The desk
+
+    def world(self) -> World:
+        """Return what is known now."""
+        return self._world
+
+    def wait_for_change(self, version: int, timeout_s: float) -> World:
+        """Return the world as soon as its version is above `version`, or after the timeout."""
+        with self._world_changed:
+            self._world_changed.wait_for(lambda: self._world.version > version, timeout_s)
+            return self._world
+
+    def events(self, about: ResourceId | None) -> Sequence[Event]:
+        """Return the newest events, oldest first."""
+        return self._events.newest(about)
+
+    def details(self, identity: ResourceId) -> Details:
+        """Ask the kernel about one resource."""
+        status = self._world.resources.get(identity)
+        return details_of(status, self._kernel.bpffs) if status else Details()
+
+    def history(self) -> Sequence[Revision]:
+        """Return the revisions, newest first."""
+        return self._ledger.history()
+
+    def reconcile(self, wait: bool, timeout_s: float) -> World:
+        """Ask for a pass; with `wait`, return after it."""
+        if not wait:
+            self._wakes.wake("request")
+            return self._world
+        self._wakes.submit(self.make_pass).result(timeout_s)
+        return self._world
+
+    def plan(self, files: Mapping[str, bytes] | None, timeout_s: float) -> PlanView:
+        """Plan the given files, or the source as it is; change nothing."""
+        view: PlanView = self._wakes.submit(lambda: self._plan(files)).result(timeout_s)
+        return view
+
+    def _plan(self, files: Mapping[str, bytes] | None) -> PlanView:
+        snapshot = self._follower.snapshot() if files is None else snapshot_of(files)
+        return plan_view(snapshot, self._memory, self._kernel, self._options)
+
+    def suspend(self, seconds: float | None) -> World:
+        """Stop making passes, for a while or until resumed."""
+        self._ledger.suspend(math.inf if seconds is None else time.time() + seconds)
+        self._tell(EventType.NORMAL, "Suspended", "passes are suspended")
+        return self.reconcile(True, 60.0)
+
+    def resume(self) -> World:
+        """Make passes again, beginning now."""
+        self._ledger.resume()
+        self._tell(EventType.NORMAL, "Resumed", "passes are made again")
+        return self.reconcile(True, 60.0)
+
+    def confirm(self) -> World:
+        """Let the revision that waits for a person go on.
+
+        Raises ValueError if none waits.
+        """
+        if not self._world.held:
+            raise ValueError("no revision waits for a confirmation")
+        self._confirmed = self._world.source.revision
+        return self.reconcile(True, 60.0)
+
+
+def snapshot_of(files: Mapping[str, bytes]) -> Snapshot:
+    """Return a snapshot of files that somebody proposes."""
+
+    def blob(path: str, data: bytes) -> Blob:
+        return Blob(path, f"proposed:{hash(data)}", len(data), lambda: data)
+
+    return Snapshot("proposed", {path: blob(path, data) for path, data in files.items()})
+
+
+def run(settings: Settings) -> int:
+    """Run the daemon; return its exit code."""
+    return Daemon(settings).run()
+
+
+def once(settings: Settings) -> int:
+    """Make one pass and say what came of it: 0 if all is Ready, 3 if a manifest is invalid."""
+    daemon = Daemon(settings)
+    daemon.make_pass()
+    world = daemon.world()
+    for finding in world.findings:
+        print(finding)
+    for status in world.not_ready:
+        print(f"{status.id} {status.ready.condition.reason}: {status.ready.condition.message}")
+    print(world.error or world.summary())
+    if any(finding.severity == "error" for finding in world.findings):
+        return 3
+    return 1 if world.not_ready or world.error or world.source.error else 0
+
+
+def purge(settings: Settings) -> int:
+    """Remove every kernel object of ours, and what was kept to put it back."""
+    kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
+    report = enforce("", Admission({}), Memory(), kernel, options_of(settings), 0.0)
+    LastGood(settings.paths.state).save([])
+    left = [f"{key}: {refusal.message}" for key, refusal in report.facts.refusals.items()]
+    for line in left:
+        print(line)
+    print(f"{len(report.outcomes) - len(left)} objects removed")
+    return 1 if left else 0

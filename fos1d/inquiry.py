@@ -1,0 +1,92 @@
+"""Answers that take a look at the kernel but change nothing: plans, and details of a resource."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fos1d import abi
+from fos1d.kernel.bpffs import Bpffs
+from fos1d.kernel.counters import map_entries, map_use, program_counts
+from fos1d.kernel.port import Kernel
+from fos1d.kinds.map import EBPFMap
+from fos1d.kinds.map_lower import map_object
+from fos1d.kinds.program import EBPFProgram
+from fos1d.model.identity import ResourceId
+from fos1d.model.objects import Attachment, Key
+from fos1d.model.pins import owner_name
+from fos1d.model.snapshot import Snapshot
+from fos1d.plan.actions import Action, describe, target, verb
+from fos1d.plan.diff import make_plan
+from fos1d.reconcile import Memory, Options, lower, read
+from fos1d.report.desk import Attached, Details, MapEntries, PlannedAction, PlanView
+from fos1d.report.status import ResourceStatus
+
+MOST_SAMPLED = 10
+
+
+def plan_view(snapshot: Snapshot, memory: Memory, kernel: Kernel, options: Options) -> PlanView:
+    """Return what a pass would do for a snapshot.
+
+    Raises SourceError and KernelError as a pass does.
+    """
+    apart = Memory(in_force=dict(memory.in_force))
+    admission = read(snapshot, apart, replace(options), False)
+    assembled = lower(admission, apart, kernel.facts(), options)
+    desired = assembled.lowered.objects
+    plan = make_plan(desired, kernel.observe(desired))
+    claimants: dict[Key, list[ResourceId]] = {}
+    for identity, keys in sorted(assembled.lowered.claims.items()):
+        for key in keys:
+            claimants.setdefault(key, []).append(identity)
+    return PlanView(
+        snapshot.revision,
+        tuple(_planned(action, claimants) for action in plan.actions),
+        tuple(f"{conflict.key}: {conflict.holder}" for conflict in plan.conflicts),
+        admission.findings,
+        tuple(sorted(admission.kept)),
+        tuple(sorted(admission.held)),
+    )
+
+
+def _planned(action: Action, claimants: dict[Key, list[ResourceId]]) -> PlannedAction:
+    key = target(action)
+    wanted_by = tuple(claimants.get(key, ()))
+    return PlannedAction(verb(action), key.kind, key.name, wanted_by, describe(action))
+
+
+def details_of(status: ResourceStatus, bpffs: Bpffs) -> Details:
+    """Return what the kernel says of a resource."""
+    if status.accepted is None:
+        return Details()
+    match status.accepted.declaration.resource:
+        case EBPFMap() as resource:
+            pin = resource.spec.pin_path
+            return Details(map=_map(resource, bpffs), pin_path=str(pin) if pin else "")
+        case EBPFProgram() as program:
+            counts = program_counts(bpffs, owner_name(program.id))
+            return Details(
+                attached=tuple(attached(found) for found in status.attached),
+                counts={reason_name(r): (c.packets, c.bytes) for r, c in counts.items()},
+            )
+        case _:
+            return Details()
+
+
+def attached(found: Attachment) -> Attached:
+    """Return an observed attachment as people see it."""
+    return Attached(found.interface, str(found.hook), str(found.mode), found.program)
+
+
+def reason_name(reason: abi.Reason) -> str:
+    """Return a counter's name: `drop-blacklist`."""
+    return reason.name.lower().replace("_", "-")
+
+
+def _map(resource: EBPFMap, bpffs: Bpffs) -> MapEntries | None:
+    path = map_object(resource).path
+    use = map_use(bpffs, path)
+    if use is None:
+        return None
+    sample = map_entries(bpffs, path, MOST_SAMPLED)
+    shown = tuple((key.hex(), value.hex()) for key, value in sample)
+    return MapEntries(use.id, use.entries, use.max_entries, use.memory_bytes, shown)

@@ -1,0 +1,76 @@
+"""What the kernel has counted, read when somebody asks. Only reads; safe from any thread."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from fos1d import abi
+from fos1d.errors import KernelError
+from fos1d.kernel import bpf, contents
+from fos1d.kernel.bpffs import Bpffs
+from fos1d.model.objects import WITHOUT_ENTRIES
+from fos1d.model.pins import state_family
+
+STAT = struct.Struct("=QQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Packets and bytes that were judged for one reason."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MapUse:
+    """What a map holds and costs. `entries` is None for types that cannot be counted."""
+
+    id: int
+    entries: int | None
+    max_entries: int
+    memory_bytes: int
+
+
+def program_counts(bpffs: Bpffs, owner: str) -> dict[abi.Reason, Count]:
+    """Return an XDP program's counters, summed over its CPUs; empty if it has none."""
+    counts: dict[abi.Reason, Count] = {}
+    for path in bpffs.pins(state_family(owner, "stats")):
+        with bpffs.open(path) as fd:
+            info = bpf.map_info(fd)
+            for key, value in contents.read_singly(fd, info).items():
+                reason = int.from_bytes(key, "little")
+                if reason < abi.Reason.REASONS:
+                    counts[abi.Reason(reason)] = _sum(value)
+    return counts
+
+
+def _sum(per_cpu: bytes) -> Count:
+    rows = list(STAT.iter_unpack(per_cpu))
+    return Count(sum(row[0] for row in rows), sum(row[1] for row in rows))
+
+
+def map_use(bpffs: Bpffs, path: str) -> MapUse | None:
+    """Return the use of a map; None if it is not there."""
+    try:
+        with bpffs.open(path) as fd:
+            info = bpf.map_info(fd)
+            counted = info.type not in WITHOUT_ENTRIES
+            entries = contents.count_entries(fd, info) if counted else None
+            memory = bpf.fd_facts(fd).get("memlock", "0")
+            return MapUse(info.id, entries, info.max_entries, int(memory))
+    except KernelError:
+        return None
+
+
+def map_entries(bpffs: Bpffs, path: str, most: int) -> list[tuple[bytes, bytes]]:
+    """Return at most `most` entries of a map, sorted by key; array elements of zeros left out."""
+    try:
+        with bpffs.open(path) as fd:
+            info = bpf.map_info(fd)
+            if info.type in WITHOUT_ENTRIES:
+                return []
+            return sorted(contents.read_entries(fd, info).items())[:most]
+    except KernelError:
+        return []

@@ -1,0 +1,302 @@
+"""One action into the kernel. Every step leaves a state that a fresh start can go on from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fos1d.errors import HeldByOther, KernelError, SelfCheckFailed, Waiting
+from fos1d.kernel import attach, bpf, contents
+from fos1d.kernel.bpf import Fd
+from fos1d.kernel.bpffs import Bpffs
+from fos1d.kernel.loader import load
+from fos1d.kernel.netlink import Link, Netlink
+from fos1d.kernel.observe import read_entries
+from fos1d.model.objects import (
+    MMAPABLE,
+    WITHOUT_ENTRIES,
+    Attachment,
+    Entries,
+    Foreign,
+    KernelObject,
+    Map,
+    MapType,
+    Mode,
+    Observed,
+    PinAlias,
+    Program,
+    Slots,
+    Table,
+)
+from fos1d.plan.actions import Action, Create, Delete, Replace
+from fos1d.plan.contents import contents_delta, keys_of
+
+
+@dataclass(slots=True)
+class Executor:
+    """Executes actions below one root.
+
+    `ours` are the ids of programs that this process attached or saw pinned: they are ours even
+    when no pin leads to them any more. The kernel gives no id a second time.
+    """
+
+    bpffs: Bpffs
+    netlink: Netlink
+    ours: set[int] = field(default_factory=set)
+
+    def execute(self, action: Action) -> str:
+        """Carry out one action; return a remark for people, or nothing.
+
+        Raises KernelError (SourceProgramError for a user's program) and has then changed nothing
+        that the next pass would not find.
+        """
+        match action:
+            case Create(new=new, carry_from=carry_from):
+                return self._make(new, None, carry_from)
+            case Replace(old=old, new=new):
+                return self._make(new, old, None)
+            case Delete(old=old, carry_to=carry_to):
+                self._delete(old, carry_to)
+                return ""
+
+    def _make(self, new: KernelObject, old: Observed | None, carry_from: str | None) -> str:
+        match new:
+            case Map():
+                self._make_map(new, carry_from)
+            case Table():
+                self._make_table(new)
+            case Entries():
+                self._write_entries(new)
+            case Program():
+                self._make_program(new)
+            case Slots():
+                self._fill_slots(new)
+            case PinAlias():
+                self._make_alias(new, old)
+            case Attachment():
+                return self._attach(new, old if isinstance(old, Attachment) else None)
+        return ""
+
+    def _delete(self, old: KernelObject, carry_to: str | None) -> None:
+        match old:
+            case Map():
+                self._delete_map(old, carry_to)
+            case Table():
+                self.bpffs.remove(old.path)
+            case Entries():
+                self._delete_entries(old)
+            case Program():
+                self._delete_program(old)
+            case Slots():
+                # They go with their program array.
+                return
+            case PinAlias():
+                self._delete_alias(old)
+            case Attachment():
+                self._detach(old)
+
+    # Maps
+
+    def _make_map(self, new: Map, carry_from: str | None) -> None:
+        with bpf.create_map(new) as fd:
+            if carry_from and new.type not in WITHOUT_ENTRIES:
+                with self.bpffs.open(carry_from) as old:
+                    contents.copy_entries(old, fd)
+            self.bpffs.put(fd, new.path)
+
+    def _delete_map(self, old: Map, carry_to: str | None) -> None:
+        carries = carry_to and self.bpffs.exists(carry_to) and old.type not in WITHOUT_ENTRIES
+        if carries and carry_to:
+            with self.bpffs.open(old.path) as source, self.bpffs.open(carry_to) as target:
+                contents.copy_entries(source, target, only_missing=True)
+        self.bpffs.remove(old.path)
+
+    def _make_table(self, new: Table) -> None:
+        if new.content is None:
+            raise KernelError(f"the content of {new.path} is not known")
+        content = new.content().cast("B")
+        count = len(content) // new.value_bytes
+        shape = Map(new.path, MapType.ARRAY, 4, new.value_bytes, count, MMAPABLE)
+        with bpf.create_map(shape) as fd:
+            contents.write_array(fd, content)
+            bpf.freeze(fd)
+            self.bpffs.put(fd, new.path)
+
+    def _fill_slots(self, new: Slots) -> None:
+        with self.bpffs.open(new.chain) as chain:
+            info = bpf.map_info(chain)
+            for slot, path in enumerate(new.programs):
+                with self.bpffs.open(path) as program:
+                    value = program.number.to_bytes(4, "little")
+                    contents.write_raw_one(chain, info, slot.to_bytes(4, "little"), value)
+
+    # Entries: first note what will be ours, then write, then forget what is ours no more.
+
+    def _write_entries(self, new: Entries) -> None:
+        with self.bpffs.open(new.map) as fd:
+            info = bpf.map_info(fd)
+            observed = read_entries(self.bpffs, new.map, info, new)
+            delta = contents_delta(new, observed)
+            ledger = self._write_ledger(new)
+            contents.write_entries(fd, info, {**delta.added, **delta.corrected})
+            contents.delete_entries(fd, info, delta.removed)
+        self._keep_ledger(_family(new.map), ledger)
+
+    def _delete_entries(self, old: Entries) -> None:
+        with suppress(KernelError), self.bpffs.open(old.map) as fd:
+            info = bpf.map_info(fd)
+            size = old.key_bytes
+            declared = (old.ledger[i : i + size] for i in range(0, len(old.ledger), size))
+            contents.delete_entries(fd, info, sorted(declared))
+        self._keep_ledger(_family(old.map), None)
+
+    def _write_ledger(self, new: Entries) -> str | None:
+        keys = sorted(keys_of(new))
+        if not keys:
+            return None
+        stride = -(-new.key_bytes // 8) * 8
+        packed = b"".join(key.ljust(stride, b"\0") for key in keys)
+        path = f"ledger/{_family(new.map)}/{hashlib.sha256(packed).hexdigest()[:16]}"
+        if not self.bpffs.exists(path):
+            shape = Map(path, MapType.ARRAY, 4, stride, len(keys), MMAPABLE)
+            with bpf.create_map(shape) as fd:
+                contents.write_array(fd, memoryview(packed))
+                self.bpffs.put(fd, path)
+        return path
+
+    def _keep_ledger(self, family: str, kept: str | None) -> None:
+        for path in list(self.bpffs.pins(f"ledger/{family}")):
+            if path != kept:
+                self.bpffs.remove(path)
+
+    # Programs
+
+    def _make_program(self, new: Program) -> None:
+        with load(new, self.bpffs) as fd:
+            for canned in new.check:
+                verdict = bpf.test_run(fd, canned.frame)
+                if verdict != canned.verdict:
+                    raise SelfCheckFailed(
+                        f"{new.path} gave {canned.what} the verdict {verdict} instead of "
+                        f"{canned.verdict}; it was not attached"
+                    )
+            self.bpffs.put(fd, new.path)
+
+    def _delete_program(self, old: Program) -> None:
+        self.bpffs.remove(old.path)
+        left = list(self.bpffs.pins(old.family))
+        if all("/~" in path for path in left):
+            # The maps that a user's object brought go with its last program.
+            for path in left:
+                self.bpffs.remove(path)
+
+    # Aliases
+
+    def _make_alias(self, new: PinAlias, old: Observed | None) -> None:
+        place = Path(new.path)
+        with self.bpffs.open(new.map) as fd:
+            self.bpffs.remember_alias(new.path, bpf.map_info(fd).id)
+            try:
+                if old is not None and not isinstance(old, Foreign):
+                    place.unlink(missing_ok=True)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                bpf.pin(fd, place)
+            except OSError as error:
+                self.bpffs.forget_alias(new.path)
+                raise KernelError(f"pin at {place}: {error.strerror}", error.errno or 0) from error
+            except KernelError:
+                self.bpffs.forget_alias(new.path)
+                raise
+
+    def _delete_alias(self, old: PinAlias) -> None:
+        Path(old.path).unlink(missing_ok=True)
+        self.bpffs.forget_alias(old.path)
+
+    # Attachments
+
+    def _attach(self, new: Attachment, old: Attachment | None) -> str:
+        link = self._link(new)
+        with self.bpffs.open(new.program) as program:
+            self.ours.add(bpf.program_info(program).id)
+            match new.mode:
+                case Mode.TCX:
+                    attach.tcx_set(self.bpffs, link.interface.index, program, new)
+                case Mode.CLSACT:
+                    attach.clsact_set(self.netlink, self.bpffs, link.interface.index, program, new)
+                case Mode.AUTO | Mode.NATIVE | Mode.GENERIC:
+                    return self._attach_xdp(link, program, new, old)
+        if old is not None and old.mode is not new.mode:
+            self._detach(old)
+        return ""
+
+    def _attach_xdp(self, link: Link, program: Fd, new: Attachment, old: Attachment | None) -> str:
+        index, where = link.interface.index, new.interface
+        if old is None:
+            return attach.xdp_first(index, program, new.mode, where)
+        mode = old.mode if new.mode is Mode.AUTO else new.mode
+        if mode is not old.mode:
+            return self._change_mode(link, program, new, old)
+        with self._expected(link, old) as expected:
+            attach.xdp_set(index, program, mode, expected, where)
+        return ""
+
+    @contextmanager
+    def _expected(self, link: Link, old: Attachment) -> Iterator[Fd | None]:
+        """Open the program that the interface runs, to be named in a swap; None if it is ours
+        and no pin leads to it any more.
+
+        Raises HeldByOther if it is neither.
+        """
+        number = link.xdp.program_id if link.xdp else 0
+        if self.bpffs.exists(old.program):
+            with self.bpffs.open(old.program) as fd:
+                if bpf.program_info(fd).id == number:
+                    yield fd
+                    return
+        if number not in self.ours:
+            raise HeldByOther(f"{old.interface} changed hands: it now runs program id {number}")
+        yield None
+
+    def _change_mode(self, link: Link, program: Fd, new: Attachment, old: Attachment) -> str:
+        """Move between native and generic. The kernel allows no overlap of the two, so this is
+        the one replacement with a gap; if the new mode is refused, the old one returns."""
+        index, where = link.interface.index, new.interface
+        attach.xdp_clear(index, old.mode, None, where)
+        try:
+            attach.xdp_new(index, program, new.mode, where)
+        except KernelError:
+            with suppress(KernelError), self.bpffs.open(old.program) as before:
+                attach.xdp_new(index, before, old.mode, where)
+            raise
+        return f"mode changed from {old.mode} to {new.mode}"
+
+    def _detach(self, old: Attachment) -> None:
+        link = self.netlink.links().get(old.interface)
+        match old.mode:
+            case Mode.TCX:
+                attach.tcx_clear(self.bpffs, old)
+            case Mode.CLSACT if link is not None:
+                attach.clsact_clear(self.netlink, self.bpffs, link.interface.index, old)
+            case Mode.NATIVE | Mode.GENERIC if link is not None:
+                self._detach_xdp(link, old)
+            case _:
+                return
+
+    def _detach_xdp(self, link: Link, old: Attachment) -> None:
+        if link.xdp is None:
+            return
+        with self._expected(link, old) as expected:
+            attach.xdp_clear(link.interface.index, old.mode, expected, old.interface)
+
+    def _link(self, wanted: Attachment) -> Link:
+        link = self.netlink.links().get(wanted.interface)
+        if link is None:
+            raise Waiting(f"interface {wanted.interface} is not there (any more)")
+        return link
+
+
+def _family(map_path: str) -> str:
+    return map_path.rsplit("/", 1)[0]

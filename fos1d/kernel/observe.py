@@ -1,0 +1,274 @@
+"""What the kernel holds now, as a State: ours as objects, what is in our way as Foreign.
+
+The listing of our bpffs folder is the observation. Ids in the kernel (a program's maps, an
+interface's program) are matched to pins; no id is ever looked up, since that takes CAP_SYS_ADMIN,
+except to name a stranger where that is allowed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fos1d.errors import KernelError
+from fos1d.kernel import attach, bpf, contents
+from fos1d.kernel.bpf import Fd, MapInfo
+from fos1d.kernel.bpffs import Bpffs
+from fos1d.kernel.netlink import Link, Netlink
+from fos1d.model.objects import (
+    Attachment,
+    Entries,
+    Foreign,
+    Hook,
+    KernelObject,
+    Key,
+    Map,
+    MapType,
+    Mode,
+    Observed,
+    PinAlias,
+    Program,
+    Slots,
+    State,
+    Table,
+    attachment_key,
+    key_of,
+)
+from fos1d.model.pins import decode
+
+PIN_FOLDERS = ("map", "state", "chain", "table")
+OURS = "fos1_"
+
+
+@dataclass(slots=True)
+class Pins:
+    """Our pins, opened once: kernel id to path, and what each is."""
+
+    maps: dict[int, str] = field(default_factory=dict)
+    programs: dict[int, str] = field(default_factory=dict)
+    objects: dict[Key, Observed] = field(default_factory=dict)
+    infos: dict[str, MapInfo] = field(default_factory=dict)
+
+
+def observe(
+    bpffs: Bpffs, netlink: Netlink, desired: Mapping[Key, KernelObject], ours: set[int]
+) -> State:
+    """Return everything of ours, and what stands where `desired` wants to be.
+
+    The contents of maps are read only where `desired` or a ledger names them. `ours` are the ids
+    of programs that are ours even if their pins are gone; those seen now are added to it.
+    """
+    pins = read_pins(bpffs)
+    ours.update(pins.programs)
+    state = dict(pins.objects)
+    links = netlink.links()
+    for found in (
+        *_entries(bpffs, pins, desired),
+        *_slots(bpffs, pins),
+        *_aliases(bpffs, pins, desired),
+        *_xdp(links, pins, ours),
+        *_tcx(bpffs, links, pins),
+        *_clsact(netlink, links, pins),
+    ):
+        key = key_of(found)
+        if key in state and _has_wanted_mode(found, desired.get(key)):
+            # Attached twice, by tcx and by clsact: show the one that must go.
+            continue
+        state[key] = found
+    return state
+
+
+def _has_wanted_mode(found: Observed, wanted: KernelObject | None) -> bool:
+    if isinstance(found, Attachment) and isinstance(wanted, Attachment):
+        return found.mode is wanted.mode
+    return False
+
+
+def read_pins(bpffs: Bpffs) -> Pins:
+    """Open every pin of maps and programs once and say what it is."""
+    pins = Pins()
+    for folder in PIN_FOLDERS:
+        for path in bpffs.pins(folder):
+            with contextlib.suppress(KernelError), bpffs.open(path) as fd:
+                _read_map(pins, path, fd)
+    for path in bpffs.pins("program"):
+        if "/~" not in path:
+            with contextlib.suppress(KernelError), bpffs.open(path) as fd:
+                _read_program(pins, path, fd)
+    return pins
+
+
+def _read_map(pins: Pins, path: str, fd: Fd) -> None:
+    info = bpf.map_info(fd)
+    pins.maps[info.id] = path
+    pins.infos[path] = info
+    if path.startswith("table/"):
+        found: Observed = Table(path, info.value_bytes, bpf.is_frozen(fd))
+    else:
+        found = _map_at(path, info)
+    pins.objects[_key_at(path)] = found
+
+
+def _map_at(path: str, info: MapInfo) -> Observed:
+    """Return the map; if its shape is not the one that its pin's name says, that is no map of
+    ours any more, and it is replaced as such."""
+    family = path.rsplit("/", 1)[0]
+    try:
+        found = bpf.shape_of(info, family)
+    except ValueError:
+        found = Map(family, MapType.HASH, 0, 0, 0)
+    return found
+
+
+def _key_at(path: str) -> Key:
+    return Key("table" if path.startswith("table/") else "map", path)
+
+
+def _read_program(pins: Pins, path: str, fd: Fd) -> None:
+    info = bpf.program_info(fd)
+    family, digest = path.rsplit("/", 1)
+    bound = frozenset(pins.maps[number] for number in info.map_ids if number in pins.maps)
+    pins.programs[info.id] = path
+    found = Program(family, digest, bound)
+    pins.objects[key_of(found)] = found
+
+
+# Contents
+
+
+def _entries(bpffs: Bpffs, pins: Pins, desired: Mapping[Key, KernelObject]) -> Iterator[Entries]:
+    ledgers = {path.rsplit("/", 1)[0].removeprefix("ledger/") for path in bpffs.pins("ledger")}
+    for path, info in sorted(pins.infos.items()):
+        wanted = desired.get(Key("entries", path))
+        family = path.rsplit("/", 1)[0]
+        if isinstance(wanted, Entries) or family in ledgers:
+            yield read_entries(bpffs, path, info, wanted if isinstance(wanted, Entries) else None)
+
+
+def read_entries(bpffs: Bpffs, path: str, info: MapInfo, wanted: Entries | None) -> Entries:
+    """Read a map's contents and what we declared of them."""
+    from fos1d.plan.contents import pack, unpack
+
+    with bpffs.open(path) as fd:
+        found = contents.read_entries(fd, info, unpack(wanted) if wanted else {})
+    return Entries(
+        path,
+        info.key_bytes,
+        info.value_bytes,
+        pack(found),
+        wanted.exclusive if wanted else False,
+        read_ledger(bpffs, path.rsplit("/", 1)[0], info.key_bytes),
+    )
+
+
+def read_ledger(bpffs: Bpffs, family: str, key_bytes: int) -> bytes:
+    """Return the packed keys that we declared in a map's family."""
+    keys: set[bytes] = set()
+    for path in bpffs.pins(f"ledger/{family}"):
+        with bpffs.open(path) as fd:
+            info = bpf.map_info(fd)
+            packed = contents.read_array(fd, info)
+        rows = (packed[i : i + key_bytes] for i in range(0, len(packed), info.value_bytes))
+        keys.update(rows)
+    return b"".join(sorted(keys))
+
+
+def _slots(bpffs: Bpffs, pins: Pins) -> Iterator[Slots]:
+    for path, info in sorted(pins.infos.items()):
+        if info.type == MapType.PROG_ARRAY:
+            with bpffs.open(path) as fd:
+                held = contents.read_singly(fd, info)
+            ids = (int.from_bytes(value, "little") for _, value in sorted(held.items()))
+            yield Slots(path, tuple(pins.programs.get(number, f"id {number}") for number in ids))
+
+
+# Aliases
+
+
+def _aliases(bpffs: Bpffs, pins: Pins, desired: Mapping[Key, KernelObject]) -> Iterator[Observed]:
+    recorded = dict(bpffs.aliases())
+    wanted = {key.name for key in desired if key.kind == "alias"}
+    for path in sorted(recorded.keys() | wanted):
+        found = _alias(path, recorded.get(path), pins)
+        if found is not None:
+            yield found
+
+
+def _alias(path: str, recorded: int | None, pins: Pins) -> Observed | None:
+    """Return our alias, a stranger, or None where nothing is."""
+    if not Path(path).exists():
+        # A record without its pin still has to be cleared up.
+        return PinAlias(path, "") if recorded is not None else None
+    try:
+        with bpf.get(Path(path)) as fd:
+            info = bpf.map_info(fd)
+    except KernelError:
+        return Foreign(Key("alias", path), f"an object at {path} that is no map of ours")
+    if info.id in pins.maps:
+        return PinAlias(path, pins.maps[info.id])
+    if info.id == recorded:
+        return PinAlias(path, "")
+    return Foreign(Key("alias", path), f"the map `{info.name}` (id {info.id}) at {path}")
+
+
+# Attachments
+
+
+def _xdp(links: Mapping[str, Link], pins: Pins, ours: set[int]) -> Iterator[Observed]:
+    for name, link in sorted(links.items()):
+        if link.xdp is None:
+            continue
+        number, mode = link.xdp.program_id, link.xdp.mode
+        program = pins.programs.get(number)
+        if program is None and (number in ours or _is_named_ours(number)):
+            program = f"id {number}"
+        if program is not None:
+            yield Attachment(name, Hook.XDP, program, mode)
+        else:
+            key = attachment_key(name, Hook.XDP, 0)
+            yield Foreign(key, f"XDP program {describe_program(number)} on {name}")
+
+
+def _is_named_ours(number: int) -> bool:
+    fd = bpf.program_by_id(number)
+    if fd is None:
+        return False
+    with fd:
+        return bpf.program_info(fd).name.startswith(OURS)
+
+
+def describe_program(number: int) -> str:
+    """Name a stranger's program as well as our rights allow."""
+    fd = bpf.program_by_id(number)
+    if fd is None:
+        return f"id {number}"
+    with fd:
+        info = bpf.program_info(fd)
+    return f"`{info.name}` (id {number}, tag {info.tag})"
+
+
+def _tcx(bpffs: Bpffs, links: Mapping[str, Link], pins: Pins) -> Iterator[Attachment]:
+    """Yield what our link pins hold. A link whose interface went has no program."""
+    for path in bpffs.pins("link"):
+        _, folder, name = path.split("/")
+        hook, _, order = name.rpartition(":")
+        interface = decode(folder)
+        with bpffs.open(path) as fd:
+            info = bpf.link_info(fd)
+        link = links.get(interface)
+        lives = link is not None and link.interface.index == info.interface
+        program = pins.programs.get(info.program_id, "") if lives else ""
+        yield Attachment(interface, Hook(hook), program, Mode.TCX, int(order))
+
+
+def _clsact(netlink: Netlink, links: Mapping[str, Link], pins: Pins) -> Iterator[Attachment]:
+    names = {link.interface.index: name for name, link in links.items()}
+    for index in netlink.clsact_interfaces():
+        for found in netlink.filters(index):
+            if found and found.priority in attach.PRIORITY_BAND and OURS in found.name:
+                order = found.priority - attach.PRIORITY_BASE
+                number = attach.clsact_program(index, found.hook, order)
+                program = pins.programs.get(number, "")
+                yield Attachment(names[index], found.hook, program, Mode.CLSACT, order)

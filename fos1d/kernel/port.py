@@ -1,0 +1,64 @@
+"""The seam: what the pass asks of a kernel, and the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from fos1d.kernel.bpffs import open_root
+from fos1d.kernel.execute import Executor
+from fos1d.kernel.features import has_tcx
+from fos1d.kernel.loader import object_digests
+from fos1d.kernel.netlink import Netlink
+from fos1d.kernel.observe import observe
+from fos1d.model.facts import Facts, Features
+from fos1d.model.objects import KernelObject, Key, State
+from fos1d.plan.actions import Action
+
+
+class Kernel(Protocol):
+    """What a pass needs of a kernel."""
+
+    def facts(self) -> Facts:
+        """Return what the machine has."""
+
+    def observe(self, desired: Mapping[Key, KernelObject]) -> State:
+        """Return what is there: all of ours, and strangers in the places that `desired` wants."""
+
+    def execute(self, action: Action) -> str:
+        """Carry out one action; return a remark for people, or nothing."""
+
+
+class RealKernel:
+    """The kernel of this machine, seen from this network namespace.
+
+    `tc_attach` is `auto`, `tcx` or `clsact`.
+    """
+
+    def __init__(self, bpffs_root: Path, tc_attach: str = "auto") -> None:
+        self.bpffs = open_root(bpffs_root)
+        self.netlink = Netlink()
+        self._tc_attach = tc_attach
+        self._executor = Executor(self.bpffs, self.netlink)
+
+    def facts(self) -> Facts:
+        """Return the interfaces and features; the node's name and labels are the caller's."""
+        links = self.netlink.links()
+        interfaces = {name: link.interface for name, link in links.items()}
+        tcx = has_tcx() if self._tc_attach == "auto" else self._tc_attach == "tcx"
+        return Facts(interfaces, Features(tcx=tcx), object_digests())
+
+    def observe(self, desired: Mapping[Key, KernelObject]) -> State:
+        """Return what is there, once leftovers without meaning are gone."""
+        names = {link.interface.index: name for name, link in self.netlink.links().items()}
+        self.bpffs.tidy([names.get(index, "") for index in self.netlink.clsact_interfaces()])
+        return observe(self.bpffs, self.netlink, desired, self._executor.ours)
+
+    def execute(self, action: Action) -> str:
+        """Carry out one action."""
+        return self._executor.execute(action)
+
+    def close(self) -> None:
+        """Close the netlink socket; everything in the kernel stays."""
+        self.netlink.close()

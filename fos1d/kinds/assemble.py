@@ -1,0 +1,133 @@
+"""All resources and the facts -> the desired state, with who wanted what and what is to be said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fos1d import abi
+from fos1d.kinds import Resource
+from fos1d.kinds.admission import Accepted
+from fos1d.kinds.declaration import Declaration
+from fos1d.kinds.lowered import Context, Lowered
+from fos1d.kinds.map import EBPFMap
+from fos1d.kinds.map_lower import lower_map, map_object
+from fos1d.kinds.program import EBPFProgram
+from fos1d.kinds.program_lists import is_list_of
+from fos1d.kinds.program_lower import Declared, lower_interface
+from fos1d.model.facts import Facts, Interface
+from fos1d.model.identity import ResourceId
+from fos1d.model.objects import Map
+
+MapsByName = Mapping[tuple[str, str], EBPFMap]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """The desired state, and the resources that this router does not select."""
+
+    lowered: Lowered
+    elsewhere: frozenset[ResourceId] = frozenset()
+
+
+def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
+    """Lower all resources that select this node.
+
+    Raises ListError or SourceError if a file that was accepted cannot be read any more.
+    """
+    here = [a for a in in_force if is_for_node(a.declaration, context.facts)]
+    lowered = Lowered()
+    resources = [accepted.declaration.resource for accepted in here]
+    maps = [resource for resource in resources if isinstance(resource, EBPFMap)]
+    for declared_map in maps:
+        lower_map(declared_map, lowered)
+    _lower_programs(here, maps, context, lowered)
+    for resource in resources:
+        if not has_data_path(resource):
+            lowered.note(resource.id, "NotSupportedYet", _not_yet(resource))
+    return Assembled(lowered, frozenset(a.id for a in in_force) - {r.id for r in resources})
+
+
+def is_for_node(declaration: Declaration, facts: Facts) -> bool:
+    """Whether the node's labels meet the declaration's nodeSelector."""
+    selector = declaration.resource.spec.node_selector
+    return selector is None or selector.selects(facts.node_labels)
+
+
+def has_data_path(resource: Resource) -> bool:
+    """Whether this release programs such a resource, not only validates it."""
+    match resource:
+        case EBPFMap():
+            return True
+        case EBPFProgram(spec=spec):
+            return spec.type == "xdp"
+        case _:
+            return False
+
+
+def _not_yet(resource: Resource) -> str:
+    what = resource.id.kind
+    if isinstance(resource, EBPFProgram):
+        what = f"{what} of type {resource.spec.type}"
+    return f"{what} is validated, but this release does not program it yet"
+
+
+def _lower_programs(
+    here: Sequence[Accepted], maps: Iterable[EBPFMap], context: Context, lowered: Lowered
+) -> None:
+    by_name: dict[tuple[str, str], EBPFMap] = {
+        (m.metadata.namespace, m.metadata.name): m for m in maps
+    }
+    on_interface: dict[str, list[Declared]] = {}
+    for accepted in here:
+        resource = accepted.declaration.resource
+        if not isinstance(resource, EBPFProgram) or resource.spec.type != "xdp":
+            continue
+        origin, files = accepted.declaration.origin, accepted.files
+        declared = Declared(resource, origin, files, user_maps(resource, by_name))
+        if _too_many_lists(declared, lowered):
+            continue
+        for interface in _interfaces(resource, context, lowered):
+            on_interface.setdefault(interface.name, []).append(declared)
+    for name, programs in sorted(on_interface.items()):
+        lower_interface(context.facts.interfaces[name], programs, context, lowered)
+
+
+def _interfaces(resource: EBPFProgram, context: Context, lowered: Lowered) -> list[Interface]:
+    pattern = str(resource.spec.interface)
+    found = context.facts.matching(pattern)
+    if not found:
+        message = f"no interface `{pattern}` now; the program is attached when it appears"
+        lowered.note(resource.id, "InterfaceMissing", message)
+    return found
+
+
+def user_maps(program: EBPFProgram, maps: MapsByName) -> tuple[Map, ...]:
+    """Return the EBPFMaps that a program reads: its mapRef, and those that say accessedBy."""
+    namespace, name = program.metadata.namespace, program.metadata.name
+    blacklist = program.spec.settings.blacklist
+    refused = "enabled" in blacklist.model_fields_set and not blacklist.enabled
+    names = {
+        key
+        for key, resource in maps.items()
+        if key[0] == namespace and name in resource.spec.accessed_by
+    }
+    if blacklist.map_ref:
+        names.add((namespace, str(blacklist.map_ref)))
+    if program.spec.source is None and refused:
+        names.clear()
+    return tuple(map_object(maps[key]) for key in sorted(names) if key in maps)
+
+
+def _too_many_lists(declared: Declared, lowered: Lowered) -> bool:
+    most = int(abi.Size.USER_LISTS)
+    for version in (4, 6):
+        count = sum(is_list_of(found, version) for found in declared.maps)
+        if count > most:
+            lowered.note(
+                declared.resource.id,
+                "TooManyLists",
+                f"{count} IPv{version} maps are its blacklist; a program reads at most {most}",
+            )
+            return True
+    return False

@@ -1,0 +1,53 @@
+"""What lowering works with and what comes of it: objects, who claims them, what is to be said."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from fos1d.compile.lists import ListStore
+from fos1d.model.condition import Condition, ConditionType, Status
+from fos1d.model.facts import Facts
+from fos1d.model.identity import ResourceId
+from fos1d.model.objects import KernelObject, Key, key_of
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What lowering may look at besides the resources: facts, lists, settings."""
+
+    facts: Facts
+    lists: ListStore
+    failsafe_tcp_ports: tuple[int, ...] = ()
+    most_flows: int = 65536
+
+
+@dataclass(slots=True)
+class Lowered:
+    """The desired state in the making.
+
+    Two resources that want different things under one key do not get here: check.py and the
+    naming of pins see to that; equal wishes share the object and both claim it.
+    """
+
+    objects: dict[Key, KernelObject] = field(default_factory=dict)
+    claims: dict[ResourceId, set[Key]] = field(default_factory=dict)
+    notes: dict[ResourceId, list[Condition]] = field(default_factory=dict)
+
+    def add(self, claimant: ResourceId, *objects: KernelObject) -> None:
+        """Want the objects on behalf of a resource."""
+        claimed = self.claims.setdefault(claimant, set())
+        for obj in objects:
+            key = key_of(obj)
+            self.objects.setdefault(key, obj)
+            claimed.add(key)
+
+    def note(self, about: ResourceId, reason: str, message: str) -> None:
+        """Say why a resource, or a part of it, is not programmed."""
+        condition = Condition(ConditionType.PROGRAMMED, Status.FALSE, reason, message)
+        self.notes.setdefault(about, []).append(condition)
+
+
+def digest_of(*parts: object) -> str:
+    """Return a short digest of plain values, for pin names."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,50 @@
+"""What the machine has, read once per pass, so that lowering stays pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A network interface. `link_type` is an ARPHRD_* number (1 Ethernet, 772 loopback)."""
+
+    name: str
+    index: int
+    link_type: int = 1
+    mtu_bytes: int = 1500
+    up: bool = True
+
+    @property
+    def link_header_bytes(self) -> int:
+        """Bytes before the network header: 14 with an Ethernet header, 0 on a bare IP link."""
+        return 14 if self.link_type in ETHERNET_LIKE else 0
+
+
+ETHERNET_LIKE = frozenset({1, 772, 801, 802, 803})
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the kernel can do, found by trying (kernel/features.py)."""
+
+    tcx: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The facts that lowering may use. `objects` are the digests of our object files, by name."""
+
+    interfaces: Mapping[str, Interface] = field(default_factory=dict)
+    features: Features = Features()
+    objects: Mapping[str, str] = field(default_factory=dict)
+    node_name: str = ""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+
+    def matching(self, pattern: str) -> list[Interface]:
+        """Return the interfaces whose names match a shell glob, by name."""
+        return [
+            self.interfaces[name] for name in sorted(self.interfaces) if fnmatchcase(name, pattern)
+        ]

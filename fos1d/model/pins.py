@@ -1,0 +1,72 @@
+"""Names of our pins, relative to our folder on bpffs: the only place that says what is ours.
+
+    program/<ns>:<name>/<digest>       a loaded program; ~<map> beside it: maps that it brought
+    program/_flow/<digest>             the egress companion of flow tracking
+    map/<ns>:<name>/<shape>            an EBPFMap
+    state/<ns>:<name>/<what>/<shape>   what a program remembers
+    state/_flow/<what>/<shape>         the flow tables, shared by all
+    table/<digest>/<part>              a frozen table
+    chain/<interface>/<digest>         the program array of an interface with several programs
+    link/<interface>/<hook>:<order>    a TCX link
+    ledger/<family of a map>/<digest>  the keys that we declared in that map
+    alias/<path>                       a symlink; its text is the id of our map pinned at that path
+    clsact/<interface>                 a symlink; the clsact qdisc of that interface is our making
+
+bpffs refuses dots in names. They are written as colons, which no name here contains by itself.
+"""
+
+from __future__ import annotations
+
+from fos1d.model.identity import ResourceId
+
+SHARED_FLOW = "_flow"
+
+
+def encode(name: str) -> str:
+    """Return a name as bpffs accepts it."""
+    return name.replace(".", ":")
+
+
+def decode(name: str) -> str:
+    """Undo `encode`."""
+    return name.replace(":", ".")
+
+
+def owner_name(identity: ResourceId) -> str:
+    """Return the folder name of a resource."""
+    return encode(f"{identity.namespace}:{identity.name}")
+
+
+def map_family(identity: ResourceId) -> str:
+    """Return the folder of an EBPFMap's shapes."""
+    return f"map/{owner_name(identity)}"
+
+
+def program_family(owner: str) -> str:
+    """Return the folder of an owner's programs."""
+    return f"program/{owner}"
+
+
+def state_family(owner: str, what: str) -> str:
+    """Return the folder of one of an owner's state maps."""
+    return f"state/{owner}/{what}"
+
+
+def chain_family(interface: str) -> str:
+    """Return the folder of an interface's program arrays."""
+    return f"chain/{encode(interface)}"
+
+
+def table_path(digest: str, part: str) -> str:
+    """Return the pin of a part of a frozen table."""
+    return f"table/{digest}/{part}"
+
+
+def link_path(interface: str, hook: str, order: int) -> str:
+    """Return the pin of a TCX link."""
+    return f"link/{encode(interface)}/{hook}:{order}"
+
+
+def clsact_mark(interface: str) -> str:
+    """Return the note that an interface's clsact qdisc is ours."""
+    return f"clsact/{encode(interface)}"

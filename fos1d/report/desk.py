@@ -1,0 +1,130 @@
+"""What the API may ask of the daemon, and the values that it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fos1d.model.diagnostic import Diagnostic
+from fos1d.model.identity import ResourceId
+from fos1d.report.events import Event
+from fos1d.report.status import World
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAction:
+    """One line of a plan: `verb` create, replace or delete; kind and name of the object; the
+    resources that want it (none for what nobody wants any more); one line for people."""
+
+    verb: str
+    kind: str
+    name: str
+    claimants: tuple[ResourceId, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """What a pass would do, in order, and what it would leave alone or refuse.
+
+    `findings` are those of the revision that was planned; `kept` and `held` are resources whose
+    earlier version would stay, since theirs is invalid or too much would be removed.
+    """
+
+    revision: str
+    actions: tuple[PlannedAction, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    findings: tuple[Diagnostic, ...] = ()
+    kept: tuple[ResourceId, ...] = ()
+    held: tuple[ResourceId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Where a program of a resource runs: interface, hook, mode and the kernel's program id."""
+
+    interface: str
+    hook: str
+    mode: str
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class MapEntries:
+    """A map's use and, in part, its contents as hex."""
+
+    id: int
+    entries: int | None
+    max_entries: int
+    memory_bytes: int
+    sample: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What the kernel says of one resource now.
+
+    `counts` are packets and bytes by reason (`pass`, `drop-blacklist`, …), `pin_path` is the
+    user's own pin of a map.
+    """
+
+    attached: tuple[Attached, ...] = ()
+    counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    map: MapEntries | None = None
+    pin_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One revision that was put in force, or tried: a line of the history. Time in Unix seconds.
+
+    `result` is `ok`, `degraded` (something is not Ready), `held` or `failed`.
+    """
+
+    revision: str
+    time_s: float
+    author: str = ""
+    subject: str = ""
+    result: str = ""
+    ready: int = 0
+    total: int = 0
+    actions: int = 0
+    message: str = ""
+
+
+class Desk(Protocol):
+    """The daemon, as the API sees it. Everything may be called from any thread."""
+
+    def world(self) -> World:
+        """Return what is known now."""
+
+    def wait_for_change(self, version: int, timeout_s: float) -> World:
+        """Return the world as soon as its version is above `version`, or after the timeout."""
+
+    def events(self, about: ResourceId | None) -> Sequence[Event]:
+        """Return the newest events, oldest first."""
+
+    def details(self, identity: ResourceId) -> Details:
+        """Ask the kernel about one resource."""
+
+    def history(self) -> Sequence[Revision]:
+        """Return the revisions, newest first."""
+
+    def reconcile(self, wait: bool, timeout_s: float) -> World:
+        """Ask for a pass; with `wait`, return after it."""
+
+    def plan(self, files: Mapping[str, bytes] | None, timeout_s: float) -> PlanView:
+        """Plan the given files (path to content), or the source as it is; change nothing."""
+
+    def suspend(self, seconds: float | None) -> World:
+        """Stop making passes, for a while or until resumed."""
+
+    def resume(self) -> World:
+        """Make passes again, beginning now."""
+
+    def confirm(self) -> World:
+        """Let the revision that waits for a person go on.
+
+        Raises ValueError if none waits.
+        """

@@ -1,0 +1,46 @@
+"""Fixtures for all tests, and the rule that what needs root says so when it is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import lab
+
+NEEDS_ROOT = ("kernel", "netns")
+_left_out: list[str] = []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without root, leave out what needs it, and remember how much that was."""
+    if lab.is_root():
+        return
+    rooted = [item for item in items if any(item.get_closest_marker(m) for m in NEEDS_ROOT)]
+    _left_out.extend(item.nodeid for item in rooted)
+    items[:] = [item for item in items if item not in rooted]
+    config.hook.pytest_deselected(items=rooted)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out."""
+    if _left_out:
+        files = sorted({node.split("::")[0] for node in _left_out})
+        terminalreporter.section("left out: no root")
+        terminalreporter.line(f"{len(_left_out)} tests on the real kernel, in {len(files)} files;")
+        terminalreporter.line("run `sudo make test` for all of them")
+
+
+@pytest.fixture
+def namespace() -> Iterator[lab.Namespace]:
+    """A network namespace that this thread is in."""
+    with lab.namespaces("t") as (made,), made.entered():
+        yield made
+
+
+@pytest.fixture
+def bpffs(tmp_path: Path) -> Iterator[Path]:
+    """A folder of ours on a BPF file system of the test's own."""
+    with lab.bpf_mount(tmp_path / "bpf") as place:
+        yield place / "fos1"

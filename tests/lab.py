@@ -1,0 +1,122 @@
+"""Network namespaces, veth pairs and private BPF file systems for tests, bench and demo.
+
+Everything is made by the test that uses it and removed by it; the root namespace's interfaces are
+never touched. Needs root.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def command(*words: str, timeout_s: float = 30.0, check: bool = True) -> str:
+    """Run a command and return what it said; its words are in the error if it fails."""
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+    if check and done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()
+        raise RuntimeError(f"{' '.join(words)} exited with {done.returncode}: {said}")
+    return done.stdout
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A network namespace by its name below /run/netns."""
+
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The file that stands for it."""
+        return Path("/run/netns") / self.name
+
+    def ip(self, *words: str) -> str:
+        """Run ip(8) in it."""
+        return command("ip", "-n", self.name, *words)
+
+    def prefix(self) -> list[str]:
+        """Return the words that make a command run in it, mounts unchanged."""
+        return ["nsenter", f"--net={self.path}"]
+
+    def run(self, *words: str, timeout_s: float = 30.0, check: bool = True) -> str:
+        """Run a command in it."""
+        return command(*self.prefix(), *words, timeout_s=timeout_s, check=check)
+
+    def popen(self, *words: str, **options: object) -> subprocess.Popen[bytes]:
+        """Start a command in it."""
+        return subprocess.Popen([*self.prefix(), *words], **options)  # type: ignore[call-overload, no-any-return]
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Move this thread into it for a while."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        there = os.open(self.path, os.O_RDONLY)
+        try:
+            _setns(there)
+            yield
+        finally:
+            _setns(home)
+            os.close(there)
+            os.close(home)
+
+
+@contextmanager
+def namespaces(*roles: str) -> Iterator[list[Namespace]]:
+    """Make namespaces, loopback up, and remove them with all that is in them."""
+    made: list[Namespace] = []
+    try:
+        for role in roles:
+            namespace = Namespace(f"f1-{role}-{token_hex(3)}")
+            command("ip", "netns", "add", namespace.name)
+            made.append(namespace)
+            namespace.ip("link", "set", "dev", "lo", "up")
+        yield made
+    finally:
+        for namespace in made:
+            command("ip", "netns", "del", namespace.name, check=False)
+
+
+def veth(left: Namespace, left_name: str, right: Namespace, right_name: str) -> None:
+    """Connect two namespaces by a veth pair, both ends up."""
+    ends = ["name", left_name, "type", "veth", "peer", "name", right_name]
+    left.ip("link", "add", *ends, "netns", right.name)
+    left.ip("link", "set", "dev", left_name, "up")
+    right.ip("link", "set", "dev", right_name, "up")
+
+
+def address(namespace: Namespace, interface: str, *addresses: str) -> None:
+    """Give an interface addresses; IPv6 ones are usable at once."""
+    for one in addresses:
+        extra: Sequence[str] = ("nodad",) if ":" in one else ()
+        namespace.ip("addr", "add", one, "dev", interface, *extra)
+
+
+@contextmanager
+def bpf_mount(place: Path) -> Iterator[Path]:
+    """Mount a BPF file system of one's own."""
+    place.mkdir(parents=True, exist_ok=True)
+    command("mount", "-t", "bpf", "bpf", str(place))
+    try:
+        yield place
+    finally:
+        command("umount", "-l", str(place), check=False)
+
+
+def is_root() -> bool:
+    """Whether tests that need root can run."""
+    return os.geteuid() == 0
