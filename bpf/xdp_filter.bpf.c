@@ -94,7 +94,7 @@ static __always_inline bool in_grace(u32 interface, u64 now_ns)
 	if (likely(known))
 		return now_ns - known->since_ns < grace_ns;
 	bpf_map_update_elem(&tracking, &interface, &fresh, BPF_NOEXIST);
-	return true;
+	return grace_ns > 0;
 }
 
 static __always_inline bool source_opened(u32 bits, bool source_is_a)

@@ -8,57 +8,75 @@ Run by the system's Python, which has bcc; it must not import fos1d. The answer 
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import json
-import os
 import socket
+import struct
 import sys
 from array import array
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from typing import Any
 
 XDP = 6
+EXPECTED_XDP = 37
 
 
-def answer(connection: socket.socket, error: str, verifier: bool = False) -> int:
-    message = json.dumps({"error": error, "verifier": verifier}).encode()
-    connection.sendall(message)
-    return 1
+def _wrap() -> Any:
+    """Load wrap.py from beside this file, whatever the module path is."""
+    place = Path(__file__).with_name("wrap.py")
+    spec = importlib.util.spec_from_file_location("wrap", place)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def load(bpf_module: object, text: bytes, function: bytes, chain: list[int]) -> int:
-    """Return the descriptor of the loaded program."""
-    from bcc import BPF, libbcc  # type: ignore[import-untyped]
-    from wrap import wrapped  # type: ignore[import-not-found]
+def load(text: bytes, function: bytes, chain: list[int]) -> int:
+    """Return the descriptor of the loaded program; bcc raises bare Exception for all mistakes.
 
-    program = BPF(text=text)
-    loaded = program.load_func(function, BPF.XDP)
-    if not chain:
-        return int(loaded.fd)
-    code = wrapped(program.dump_func(function), *chain)
-    number = libbcc.lib.bcc_prog_load(XDP, function[:15], code, len(code), b"GPL", 0, 0, None, 0)
+    bcc loads it first, for its good errors; but without the attach type, by which a kernel tells
+    which programs may share a chain. So it is loaded once more.
+    """
+    import bcc
+
+    program = bcc.BPF(text=text)
+    program.load_func(function, bcc.BPF.XDP)
+    code = program.dump_func(function)
+    return _load_again(_wrap().wrapped(code, *chain) if chain else code, function)
+
+
+def _load_again(code: bytes, name: bytes) -> int:
+    # struct bpf_prog_load_opts up to expected_attach_type.
+    opts = struct.pack("=Qii", 16, 0, EXPECTED_XDP)
+    libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    number = libbpf.bpf_prog_load(
+        XDP, name[:15], b"GPL", code, ctypes.c_size_t(len(code) // 8), opts
+    )
     if number < 0:
-        raise OSError("the verifier refused the program before its successor")
+        raise OSError("the verifier failed to load the program when another one follows it")
     return int(number)
 
 
+def _answer(connection: socket.socket, error: str, verifier: bool = False) -> int:
+    connection.sendall(json.dumps({"error": error, "verifier": verifier}).encode())
+    return 1
+
+
 def main(function: str, connection_fd: str, *chain: str) -> int:
+    """Do it; return the exit code."""
     connection = socket.socket(fileno=int(connection_fd))
+    if importlib.util.find_spec("bcc") is None:
+        return _answer(connection, "bcc is not installed: install python3-bpfcc")
     try:
-        import bcc
-    except ImportError as error:
-        return answer(connection, f"bcc is not installed ({error}): install python3-bpfcc")
-    try:
-        number = load(bcc, sys.stdin.buffer.read(), function.encode(), [int(n) for n in chain])
-    except Exception as error:  # bcc raises bare Exception for all that goes wrong
+        number = load(sys.stdin.buffer.read(), function.encode(), [int(n) for n in chain])
+    except Exception as error:
         text = str(error)
-        refused = "load" in text.lower() or "ermission" in text
-        return answer(connection, text, verifier=refused)
+        return _answer(connection, text, verifier="ailed to load" in text)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [number]))]
     connection.sendmsg([b"{}"], rights)
     return 0
 
 
 if __name__ == "__main__":
-    os.environ.pop("PYTHONPATH", None)
     sys.exit(main(*sys.argv[1:]))

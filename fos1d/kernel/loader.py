@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fos1d.errors import KernelError, SourceProgramError, Unsupported, VerifierError
 from fos1d.kernel import bpf, libbpf
-from fos1d.kernel.bcc import load_bcc
+from fos1d.kernel.bcc_source import load_bcc
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.kernel.libbpf import call, captured, error_of, lib

@@ -8,6 +8,7 @@ over a socket.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 from array import array
@@ -20,6 +21,10 @@ from fos1d.model.objects import UserSource
 CHILD = Path(__file__).with_name("bcc_child.py")
 PYTHON = "/usr/bin/python3"
 TIMEOUT_S = 60
+NO_HEADERS = ("autoconf.h' file not found", "Unable to find kernel headers", "chdir(/lib/modules/")
+HEADERS_HINT = (
+    f"; bcc needs the running kernel's headers: install linux-headers-{os.uname().release}"
+)
 
 
 def load_bcc(code: UserSource, chain: tuple[int, int] | None) -> Fd:
@@ -65,4 +70,5 @@ def _received(
     answer = json.loads(message) if message else {"error": "it ended without an answer"}
     if answer.get("verifier"):
         raise VerifierError(f"{code.path}: {answer['error']}", said)
-    raise SourceProgramError(f"{code.path}: {answer['error']}\n{said}".strip())
+    hint = HEADERS_HINT if any(sign in said + answer["error"] for sign in NO_HEADERS) else ""
+    raise SourceProgramError(f"{code.path}: {answer['error']}{hint}\n{said}".strip())
