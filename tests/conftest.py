@@ -40,7 +40,7 @@ def namespace() -> Iterator[lab.Namespace]:
 
 
 @pytest.fixture
-def bpffs(tmp_path: Path) -> Iterator[Path]:
-    """A folder of ours on a BPF file system of the test's own."""
-    with lab.bpf_mount(tmp_path / "bpf") as place:
+def bpffs() -> Iterator[Path]:
+    """A folder for our pins on the BPF file system; beside it there is room for a user's pins."""
+    with lab.bpf_folder() as place:
         yield place / "fos1"

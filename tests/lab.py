@@ -106,15 +106,26 @@ def address(namespace: Namespace, interface: str, *addresses: str) -> None:
         namespace.ip("addr", "add", one, "dev", interface, *extra)
 
 
+BPF_MOUNT = Path("/sys/fs/bpf")
+
+
 @contextmanager
-def bpf_mount(place: Path) -> Iterator[Path]:
-    """Mount a BPF file system of one's own."""
-    place.mkdir(parents=True, exist_ok=True)
-    command("mount", "-t", "bpf", "bpf", str(place))
+def bpf_folder() -> Iterator[Path]:
+    """Make a folder of one's own on the BPF file system, which is mounted if it is not."""
+    if not BPF_MOUNT.is_mount():
+        command("mount", "-t", "bpf", "bpf", str(BPF_MOUNT))
+    place = BPF_MOUNT / f"f1-{token_hex(4)}"
+    place.mkdir()
     try:
         yield place
     finally:
-        command("umount", "-l", str(place), check=False)
+        for parent, folders, names in os.walk(place, topdown=False):
+            for name in names:
+                (Path(parent) / name).unlink()
+            for name in folders:
+                folder = Path(parent) / name
+                folder.unlink() if folder.is_symlink() else folder.rmdir()
+        place.rmdir()
 
 
 def is_root() -> bool:
