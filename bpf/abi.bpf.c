@@ -2,7 +2,7 @@
 /* Never loaded: it carries the types of abi.h into BTF, for tools/gen_abi.py. */
 #include <fos1/abi.h>
 
-#define ANCHOR_ENUM(name) const enum name *anchor_##name
+#define ANCHOR_ENUM(name)   const enum name *anchor_##name
 #define ANCHOR_STRUCT(name) const struct name *anchor_##name
 
 ANCHOR_ENUM(fos1_reason);

@@ -11,7 +11,8 @@
 #include <fos1/parse.h>
 #include <fos1/types.h>
 
-FOS1_CONFIG(u32, link_header_bytes, "bytes before the network header: 14, or 0 on a bare IP link");
+FOS1_CONFIG(u32, link_header_bytes,
+	    "bytes before the network header: 14, or 0 on a bare IP link");
 
 enum tc_flow_size {
 	/* Ethernet, two tags, PPPoE, IPv6 with some extensions, TCP. */
@@ -66,8 +67,8 @@ int fos1_tc_flow(struct __sk_buff *skb)
 {
 	struct packet packet = {};
 
-	bpf_skb_pull_data(skb, skb->len < HEADERS_BYTES ? skb->len
-							: HEADERS_BYTES);
+	bpf_skb_pull_data(skb,
+			  skb->len < HEADERS_BYTES ? skb->len : HEADERS_BYTES);
 	packet.start = (void *)(long)skb->data;
 	packet.end = (void *)(long)skb->data_end;
 	if (parse_network(&packet, link_header_bytes) == PARSED_IP &&

@@ -11,13 +11,20 @@
 #include <fos1/types.h>
 #include <fos1/verdict.h>
 
-FOS1_CONFIG(u32, link_header_bytes, "bytes before the network header: 14, or 0 on a bare IP link");
-FOS1_CONFIG(bool, tracks_flows, "whether packets are looked up among the flows");
+FOS1_CONFIG(u32, link_header_bytes,
+	    "bytes before the network header: 14, or 0 on a bare IP link");
+FOS1_CONFIG(bool, tracks_flows,
+	    "whether packets are looked up among the flows");
 FOS1_CONFIG(bool, stateful, "whether TCP segments of no flow are dropped");
-FOS1_CONFIG(u64, grace_ns, "nanoseconds after the first packet during which unknown flows are adopted");
-FOS1_CONFIG(u32, connections_per_source, "TCP connections that a source may hold, 0: no limit");
+FOS1_CONFIG(u64, grace_ns,
+	    "nanoseconds after the first packet during which unknown flows are "
+	    "adopted");
+FOS1_CONFIG(u32, connections_per_source,
+	    "TCP connections that a source may hold, 0: no limit");
 FOS1_CONFIG(u32, failsafe_ports, "how many of failsafe_port are set");
-FOS1_CONFIG(u16, failsafe_port[FOS1_FAILSAFE_PORTS], "TCP ports, in host order, that the flow check and the connection limits never close");
+FOS1_CONFIG(u16, failsafe_port[FOS1_FAILSAFE_PORTS],
+	    "TCP ports, in host order, that the flow check and the connection "
+	    "limits never close");
 
 /* Since when each interface's flows are tracked. Writer: the program, once an
  * interface. Full: interfaces beyond it adopt unknown flows for good.

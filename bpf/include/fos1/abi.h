@@ -2,15 +2,15 @@
 /* What the programs and the daemon share; fos1d/abi.py is generated from it.
  *
  * Fixed-width types, explicit padding, a size assertion on every structure.
- * Constants are enums, since a #define never reaches BTF. Network order is a type (__be16, __be32), never
- * a comment.
+ * Constants are enums, since a #define never reaches BTF. Network order is a
+ * type (__be16, __be32), never a comment.
  */
 #ifndef FOS1_ABI_H
 #define FOS1_ABI_H
 
 #include <linux/types.h>
 
-#define FOS1_SIZE(type, bytes)                                                 \
+#define FOS1_SIZE(type, bytes) \
 	_Static_assert(sizeof(type) == (bytes), #type " is part of the ABI")
 /* Why a program did what it did: the index into its counters. A NOTE is
  * counted beside the reason of the same packet.
@@ -114,7 +114,8 @@ struct fos1_lpm6_key {
 };
 FOS1_SIZE(struct fos1_lpm6_key, 20);
 
-/* What is remembered of one source, an IPv4 address or an IPv6 /64. Each *_at is the time (FOS1_TIME_SHIFT) at which that bucket is empty again.
+/* What is remembered of one source, an IPv4 address or an IPv6 /64. Each *_at
+ * is the time (FOS1_TIME_SHIFT) at which that bucket is empty again.
  */
 struct fos1_source {
 	__u64 packets_at;

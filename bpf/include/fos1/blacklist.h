@@ -10,13 +10,13 @@
 /* The user's maps (kind EBPFMap), bound at load. Writers: the daemon and
  * whatever the user runs. Value 1, in either byte order, means drop.
  */
-#define USER_LIST(name, key_type)                                              \
-	struct {                                                               \
-		__uint(type, BPF_MAP_TYPE_LPM_TRIE);                           \
-		__uint(max_entries, 1);                                        \
-		__uint(map_flags, BPF_F_NO_PREALLOC);                          \
-		__type(key, key_type);                                         \
-		__type(value, u32);                                            \
+#define USER_LIST(name, key_type)                     \
+	struct {                                      \
+		__uint(type, BPF_MAP_TYPE_LPM_TRIE);  \
+		__uint(max_entries, 1);               \
+		__uint(map_flags, BPF_F_NO_PREALLOC); \
+		__type(key, key_type);                \
+		__type(value, u32);                   \
 	} name SEC(".maps")
 
 USER_LIST(user4_0, struct fos1_lpm4_key);
@@ -28,8 +28,10 @@ USER_LIST(user6_1, struct fos1_lpm6_key);
 USER_LIST(user6_2, struct fos1_lpm6_key);
 USER_LIST(user6_3, struct fos1_lpm6_key);
 
-FOS1_CONFIG(bool, has_set4, "whether the program has a set of IPv4 sources to drop");
-FOS1_CONFIG(bool, has_set6, "whether the program has a set of IPv6 sources to drop");
+FOS1_CONFIG(bool, has_set4,
+	    "whether the program has a set of IPv4 sources to drop");
+FOS1_CONFIG(bool, has_set6,
+	    "whether the program has a set of IPv6 sources to drop");
 FOS1_CONFIG(u32, user4_lists, "how many of the user's IPv4 maps are bound");
 FOS1_CONFIG(u32, user6_lists, "how many of the user's IPv6 maps are bound");
 

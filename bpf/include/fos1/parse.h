@@ -104,14 +104,14 @@ struct packet {
 };
 
 /* Take a header of the given type off the cursor, or NULL if it is cut off. */
-#define TAKE(packet, type)                                                     \
-	({                                                                     \
-		type *_header = (packet)->cursor;                              \
-		if ((void *)(_header + 1) > (packet)->end)                     \
-			_header = NULL;                                        \
-		else                                                           \
-			(packet)->cursor = _header + 1;                        \
-		_header;                                                       \
+#define TAKE(packet, type)                                 \
+	({                                                 \
+		type *_header = (packet)->cursor;          \
+		if ((void *)(_header + 1) > (packet)->end) \
+			_header = NULL;                    \
+		else                                       \
+			(packet)->cursor = _header + 1;    \
+		_header;                                   \
 	})
 
 /* Make the verifier forget which way the cursor got here, so that what follows
@@ -207,8 +207,8 @@ static __always_inline enum parsed parse_ipv4(struct packet *packet)
 		return PARSED_MALFORMED;
 	fragment = bpf_ntohs(ip->frag_off);
 	packet->is_v6 = false;
-	packet->is_fragment =
-		fragment & (IPV4_FRAGMENT_OFFSET | IPV4_MORE_FRAGMENTS);
+	packet->is_fragment = fragment &
+			      (IPV4_FRAGMENT_OFFSET | IPV4_MORE_FRAGMENTS);
 	packet->is_later_fragment = fragment & IPV4_FRAGMENT_OFFSET;
 	packet->protocol = ip->protocol;
 	packet->hop_limit = ip->ttl;
@@ -254,8 +254,8 @@ static __always_inline bool parse_ipv6_fragment(struct packet *packet)
 		return false;
 	fragment = bpf_ntohs(header->offset_flags);
 	/* RFC 6946: an atomic fragment is a whole packet. */
-	packet->is_fragment =
-		fragment & (IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS);
+	packet->is_fragment = fragment &
+			      (IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS);
 	packet->is_later_fragment = fragment & IPV6_FRAGMENT_OFFSET;
 	return true;
 }

@@ -59,9 +59,12 @@ struct {
 	__type(value, struct fos1_set6_node);
 } set6_nodes SEC(".maps");
 
-FOS1_CONFIG(u32, set6_filter_bits, "leading bits of an address that the filter of IPv6 sources hashes");
+FOS1_CONFIG(
+	u32, set6_filter_bits,
+	"leading bits of an address that the filter of IPv6 sources hashes");
 FOS1_CONFIG(u32, set6_levels, "levels of the tree of IPv6 ranges");
-FOS1_CONFIG(u32, set6_level_base[FOS1_SET6_LEVELS], "index of the first node of each level of the tree of IPv6 ranges");
+FOS1_CONFIG(u32, set6_level_base[FOS1_SET6_LEVELS],
+	    "index of the first node of each level of the tree of IPv6 ranges");
 
 /* Number of bits set. BPF has no instruction for it. */
 static __always_inline u32 popcount(u64 word)

@@ -40,17 +40,34 @@ struct {
 	__type(value, struct fos1_newcomers);
 } newcomers SEC(".maps");
 
-FOS1_CONFIG(u64, packet_cost, "bucket time that a packet takes of its source's allowance, 0: no limit");
-FOS1_CONFIG(u64, packet_depth, "bucket time that a source may be ahead of its packet rate");
-FOS1_CONFIG(u64, syn_cost, "bucket time that a TCP SYN takes of its source's allowance, 0: no limit");
-FOS1_CONFIG(u64, syn_depth, "bucket time that a source may be ahead of its SYN rate");
-FOS1_CONFIG(u64, icmp_cost, "bucket time that an ICMP packet takes of its source's allowance, 0: no limit");
-FOS1_CONFIG(u64, icmp_depth, "bucket time that a source may be ahead of its ICMP rate");
-FOS1_CONFIG(u64, udp_cost, "bucket time that an unanswered UDP packet takes of its source's allowance, 0: no limit");
-FOS1_CONFIG(u64, udp_depth, "bucket time that a source may be ahead of its UDP rate");
-FOS1_CONFIG(u64, connection_cost, "bucket time that a new TCP connection takes of its source's allowance, 0: no limit");
-FOS1_CONFIG(u64, connection_depth, "bucket time that a source may be ahead of its connection rate");
-FOS1_CONFIG(u32, newcomers_limit, "new sources a second above which no more are remembered one by one");
+FOS1_CONFIG(u64, packet_cost,
+	    "bucket time that a packet takes of its source's allowance, 0: no "
+	    "limit");
+FOS1_CONFIG(u64, packet_depth,
+	    "bucket time that a source may be ahead of its packet rate");
+FOS1_CONFIG(u64, syn_cost,
+	    "bucket time that a TCP SYN takes of its source's allowance, 0: no "
+	    "limit");
+FOS1_CONFIG(u64, syn_depth,
+	    "bucket time that a source may be ahead of its SYN rate");
+FOS1_CONFIG(u64, icmp_cost,
+	    "bucket time that an ICMP packet takes of its source's allowance, "
+	    "0: no limit");
+FOS1_CONFIG(u64, icmp_depth,
+	    "bucket time that a source may be ahead of its ICMP rate");
+FOS1_CONFIG(u64, udp_cost,
+	    "bucket time that an unanswered UDP packet takes of its source's "
+	    "allowance, 0: no limit");
+FOS1_CONFIG(u64, udp_depth,
+	    "bucket time that a source may be ahead of its UDP rate");
+FOS1_CONFIG(u64, connection_cost,
+	    "bucket time that a new TCP connection takes of its source's "
+	    "allowance, 0: no limit");
+FOS1_CONFIG(u64, connection_depth,
+	    "bucket time that a source may be ahead of its connection rate");
+FOS1_CONFIG(
+	u32, newcomers_limit,
+	"new sources a second above which no more are remembered one by one");
 
 enum source_limit { CROWD_SHARE_SHIFT = 5 };
 
@@ -76,7 +93,8 @@ static __always_inline u32 crowd_index(const struct packet *packet)
 	u64 network = bpf_ntohl(packet->source[0]);
 
 	if (packet->is_v6)
-		network = (network << 16) | (bpf_ntohl(packet->source[1]) >> 16);
+		network = (network << 16) |
+			  (bpf_ntohl(packet->source[1]) >> 16);
 	else
 		network >>= 8;
 	return ((network * 0x9e3779b97f4a7c15ULL) >> 32) % FOS1_CROWDS;
@@ -132,8 +150,8 @@ static __always_inline enum fos1_reason charge(struct fos1_source *source,
 	    !bucket_take(&source->syns_at, now, syn_cost >> shift, syn_depth))
 		return FOS1_DROP_SYN_FLOOD;
 	if (connection_cost && opens_connection(packet) &&
-	    !bucket_take(&source->connections_at, now,
-			 connection_cost >> shift, connection_depth))
+	    !bucket_take(&source->connections_at, now, connection_cost >> shift,
+			 connection_depth))
 		return FOS1_DROP_CONNECTIONS_PER_SECOND;
 	if (icmp_cost && is_icmp(packet) &&
 	    !bucket_take(&source->icmps_at, now, icmp_cost >> shift,

@@ -21,7 +21,8 @@ struct {
 FOS1_CONFIG(bool, chained, "whether another program follows on this interface");
 FOS1_CONFIG(u32, chain_next, "slot of the program that follows");
 
-FOS1_CONFIG(bool, counts_loopback, "whether packets of the loopback interface are counted");
+FOS1_CONFIG(bool, counts_loopback,
+	    "whether packets of the loopback interface are counted");
 
 /* BPF_PROG_TEST_RUN, by which the daemon checks a program before it attaches
  * it, shows packets as if they came in on loopback. They are no traffic.
