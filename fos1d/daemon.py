@@ -35,7 +35,7 @@ from fos1d.settings import Settings
 from fos1d.source.follow import follow
 from fos1d.source.git import GitSource
 from fos1d.source.lastgood import LastGood
-from fos1d.source.open import open_source
+from fos1d.source.open import open_source, read_once
 from fos1d.wakes import Wakes
 
 SWEEP_S = 30.0
@@ -76,6 +76,7 @@ class Daemon:
         self._kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
         self._source = open_source(settings)
         self._follower = follow(self._source, lambda: self._wakes.wake("source"))
+        self._snapshot = self._follower.snapshot
         self._links = LinkMonitor(lambda: self._wakes.wake("link"))
         self._pins = PinMonitor(settings.paths.bpffs, lambda: self._wakes.wake("pin"))
         self._world = World(node=settings.node.name, started_s=time.time())
@@ -143,6 +144,12 @@ class Daemon:
         if has_flows(self._kernel.bpffs):
             sweep(self._kernel.bpffs, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
 
+    def once(self) -> World:
+        """Make one pass without watching anything; return what is known then."""
+        self._snapshot = lambda: read_once(self._source)
+        self.make_pass()
+        return self._world
+
     # A pass
 
     def make_pass(self) -> None:
@@ -172,7 +179,7 @@ class Daemon:
         before = self._world.source
         stay = Admission(dict(self._memory.in_force))
         try:
-            snapshot = self._follower.snapshot()
+            snapshot = self._snapshot()
             confirmed = snapshot.revision == self._confirmed
             admission = read(snapshot, self._memory, self._options, confirmed)
         except SourceError as error:
@@ -326,7 +333,7 @@ class Daemon:
         return view
 
     def _plan(self, files: Mapping[str, bytes] | None) -> PlanView:
-        snapshot = self._follower.snapshot() if files is None else snapshot_of(files)
+        snapshot = self._snapshot() if files is None else snapshot_of(files)
         return plan_view(snapshot, self._memory, self._kernel, self._options)
 
     def suspend(self, seconds: float | None) -> World:
@@ -368,9 +375,7 @@ def run(settings: Settings) -> int:
 
 def once(settings: Settings) -> int:
     """Make one pass and say what came of it: 0 if all is Ready, 3 if a manifest is invalid."""
-    daemon = Daemon(settings)
-    daemon.make_pass()
-    world = daemon.world()
+    world = Daemon(settings).once()
     for finding in world.findings:
         print(finding)
     for status in world.not_ready:

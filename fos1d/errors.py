@@ -11,7 +11,7 @@
     │   ├── PermissionMissing  we lack a right, named                           (retried)
     │   ├── HeldByOther        something that is not ours is in the way         (retried)
     │   ├── SelfCheckFailed    a loaded program judged a canned packet wrongly  (not retried)
-    │   └── Waiting            what it needs is not there yet                   (retried on its event)
+    │   └── Waiting            what it needs is not there yet                   (retried)
     └── SourceProgramError     a user's own program cannot be built or found    (not retried)
 
 A message says what, where, and what to do. What is wrong in a manifest is no exception but a

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fos1d import abi
 from fos1d.kernel.bpffs import Bpffs
-from fos1d.kernel.counters import map_entries, map_use, program_counts
+from fos1d.kernel.counters import map_entries, map_use, program_counts, program_id
 from fos1d.kernel.port import Kernel
 from fos1d.kinds.map import EBPFMap
 from fos1d.kinds.map_lower import map_object
@@ -65,16 +65,17 @@ def details_of(status: ResourceStatus, bpffs: Bpffs) -> Details:
         case EBPFProgram() as program:
             counts = program_counts(bpffs, owner_name(program.id))
             return Details(
-                attached=tuple(attached(found) for found in status.attached),
+                attached=tuple(_attached(found, bpffs) for found in status.attached),
                 counts={reason_name(r): (c.packets, c.bytes) for r, c in counts.items()},
             )
         case _:
             return Details()
 
 
-def attached(found: Attachment) -> Attached:
-    """Return an observed attachment as people see it."""
-    return Attached(found.interface, str(found.hook), str(found.mode), found.program)
+def _attached(found: Attachment, bpffs: Bpffs) -> Attached:
+    number = program_id(bpffs, found.program)
+    program = f"{number}" if number else found.program
+    return Attached(found.interface, str(found.hook), str(found.mode), program)
 
 
 def reason_name(reason: abi.Reason) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from fos1d.model.condition import ConditionType
 from fos1d.model.diagnostic import errors_of
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Key
-from fos1d.plan.actions import Done, describe, target
+from fos1d.plan.actions import Action, Done, describe, target, verb
 from fos1d.reconcile import PassReport
 from fos1d.report.events import Event, EventType
 from fos1d.report.status import ResourceStatus, World
 
-MOST_ACTIONS = 20
+# Kinds of object that people know by name; the others are only counted.
+NAMED = frozenset({"attachment", "alias"})
 
 
 def remarks_by_resource(report: PassReport) -> dict[ResourceId, list[str]]:
@@ -62,20 +64,35 @@ def _findings(report: PassReport, before: World) -> Iterator[Event]:
 
 
 def _actions(report: PassReport) -> Iterator[Event]:
+    """Yield what was done: drift object by object, the rest summed up per resource and verb."""
     claimants = claimants_of(report)
     drifted = set(report.drifted)
     done = [outcome.action for outcome in report.outcomes if isinstance(outcome, Done)]
-    for action in done[:MOST_ACTIONS]:
+    summed: dict[tuple[ResourceId | None, str], list[Action]] = {}
+    for action in done:
         key = target(action)
-        healed = key in drifted
-        reason = "DriftHealed" if healed else f"{type(action).__name__}d"
-        kind = EventType.WARNING if healed else EventType.NORMAL
         wanted_by: list[ResourceId | None] = [*claimants.get(key, ())]
         for about in wanted_by or [None]:
-            yield Event(kind, reason, describe(action), about, report.revision)
-    if len(done) > MOST_ACTIONS:
-        message = f"and {len(done) - MOST_ACTIONS} more actions"
-        yield Event(EventType.NORMAL, "Reconciled", message, None, report.revision)
+            if key in drifted:
+                message = f"somebody had changed it: {describe(action)}"
+                yield Event(EventType.WARNING, "DriftHealed", message, about, report.revision)
+            else:
+                summed.setdefault((about, verb(action)), []).append(action)
+    for (about, did), actions in summed.items():
+        message = f"{did}d {_summary(actions)}"
+        yield Event(EventType.NORMAL, f"{did.capitalize()}d", message, about, report.revision)
+
+
+def _summary(actions: Sequence[Action]) -> str:
+    """Return `3 maps, 1 program, attachment v0 xdp`."""
+    counts = Counter(target(action).kind for action in actions)
+    places = [str(target(action)) for action in actions if target(action).kind in NAMED]
+    parts = [
+        f"{count} {kind}{'s' if count > 1 else ''}"
+        for kind, count in sorted(counts.items())
+        if kind not in NAMED
+    ]
+    return ", ".join([*parts, *places])
 
 
 def _transitions(before: World, after: World, revision: str) -> Iterator[Event]:

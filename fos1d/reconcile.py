@@ -40,7 +40,7 @@ class Options:
 @dataclass(slots=True)
 class Memory:
     """What is kept from pass to pass. None of it is a statement about the kernel, but `settled`:
-    the objects that a pass left as desired, to tell drift from news."""
+    the objects that a pass reached, to tell drift from news."""
 
     reader: Reader = field(default_factory=Reader)
     in_force: dict[ResourceId, Accepted] = field(default_factory=dict)
@@ -111,7 +111,7 @@ def enforce(
         observed = kernel.observe(desired)
     left = make_plan(desired, observed)
     contested = memory.drift.record(drifted, now)
-    _remember(memory, admission, desired, left)
+    _remember(memory, admission, desired, outcomes, left)
     facts = _facts(admission, assembled, outcomes, left, contested, observed)
     return PassReport(revision, admission, plan, outcomes, facts, tuple(drifted), remarks)
 
@@ -147,9 +147,15 @@ def _drifted(
 
 
 def _remember(
-    memory: Memory, admission: Admission, desired: Mapping[Key, KernelObject], left: Plan
+    memory: Memory,
+    admission: Admission,
+    desired: Mapping[Key, KernelObject],
+    outcomes: Iterable[Outcome],
+    left: Plan,
 ) -> None:
-    undone = {target(action) for action in left.actions} | {c.key for c in left.conflicts}
+    """Note what was reached: what a second look then finds different, somebody else changed."""
+    failed = {target(o.action) for o in outcomes if not isinstance(o, Done)}
+    undone = failed | {conflict.key for conflict in left.conflicts}
     memory.in_force = admission.in_force
     memory.settled = {key: obj for key, obj in desired.items() if key not in undone}
     memory.reader.lists.end_pass()

@@ -51,6 +51,15 @@ def _sum(per_cpu: bytes) -> Count:
     return Count(sum(row[0] for row in rows), sum(row[1] for row in rows))
 
 
+def program_id(bpffs: Bpffs, path: str) -> int:
+    """Return a pinned program's id, 0 if it is not there."""
+    try:
+        with bpffs.open(path) as fd:
+            return bpf.program_info(fd).id
+    except KernelError:
+        return 0
+
+
 def map_use(bpffs: Bpffs, path: str) -> MapUse | None:
     """Return the use of a map; None if it is not there."""
     try:

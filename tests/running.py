@@ -1,0 +1,172 @@
+"""The real daemon, started as a process in a namespace, and the commands that people use on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.lab import Namespace
+
+ROOT = Path(__file__).parents[1]
+
+
+def until(true: Callable[[], object], timeout_s: float = 10.0, what: str = "") -> float:
+    """Wait until something is true; return how long it took, in seconds."""
+    began = time.monotonic()
+    while not true():
+        if time.monotonic() - began > timeout_s:
+            raise AssertionError(f"not within {timeout_s} s: {what or true}")
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+@dataclass
+class Router:
+    """A namespace with a daemon's folders. The daemon may be started and killed at will."""
+
+    namespace: Namespace
+    folder: Path
+    bpffs: Path
+    settings: str = ""
+    process: subprocess.Popen[bytes] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("policy", "state", "run"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.write_settings()
+
+    @property
+    def policy(self) -> Path:
+        """The folder of manifests."""
+        return self.folder / "policy"
+
+    @property
+    def config(self) -> Path:
+        """The settings file."""
+        return self.folder / "fos1d.toml"
+
+    def write_settings(self, source: str | None = None) -> None:
+        """Write the settings file: a directory source unless told otherwise."""
+        source = source or f'type = "directory"\npath = "{self.policy}"'
+        self.config.write_text(
+            f'[source]\n{source}\n[paths]\nbpffs = "{self.bpffs}"\n'
+            f'state = "{self.folder}/state"\nruntime = "{self.folder}/run"\n{self.settings}\n'
+        )
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Put a file into the policy folder in one step."""
+        staged = self.folder / f".{Path(name).name}.new"
+        staged.write_bytes(content.encode() if isinstance(content, str) else content)
+        place = self.policy / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        staged.rename(place)
+
+    def start(self, *words: str) -> None:
+        """Start the daemon and wait until its first pass is over."""
+        with (self.folder / "log").open("ab") as log:
+            command = words or (str(ROOT / ".venv/bin/fos1d"), "run", "--config", str(self.config))
+            self.process = subprocess.Popen(
+                [*self.namespace.prefix(), *command],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
+                env={**os.environ, **self.environment},
+            )
+        until(self._is_up, 20, f"the daemon is up: {self.log()[-2000:]}")
+
+    def _is_up(self) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"the daemon ended: {self.log()[-3000:]}")
+        done = self.ctl("status", "-o", "json", check=None)
+        return done.returncode in (0, 1) and json.loads(done.stdout)["passes"]["count"] > 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the daemon a signal; wait for its end if that ends it."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            self.process.wait(20)
+            self.process = None
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop it in order."""
+        if self.process is not None:
+            self.signal(signal.SIGTERM)
+
+    def log(self) -> str:
+        """Return what the daemon said."""
+        place = self.folder / "log"
+        return place.read_text() if place.exists() else ""
+
+    def ctl(self, *words: str, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run fos1ctl; its exit code must be `check`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "fos1d.cli.ctl", *words],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=ROOT,
+            env={**os.environ, "FOS1_SOCKET": f"{self.folder}/run/api.sock", "NO_COLOR": "1"},
+        )
+        if check is not None:
+            assert done.returncode == check, (
+                f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def json(self, *words: str, check: int | None = 0) -> Any:
+        """Run fos1ctl and read its JSON."""
+        return json.loads(self.ctl(*words, "-o", "json", check=check).stdout)
+
+    def status(self) -> Any:
+        """Return what `fos1ctl status` says."""
+        return self.json("status", check=None)
+
+    def condition(self, kind: str, name: str, condition: str = "Ready") -> Mapping[str, Any]:
+        """Return a condition of a resource, empty if there is none."""
+        done = self.ctl("get", f"{kind}/{name}", "-o", "json", check=None)
+        if done.returncode:
+            return {}
+        conditions = json.loads(done.stdout)["status"]["conditions"]
+        return next((c for c in conditions if c["type"] == condition), {})
+
+    def ready(self, kind: str, name: str) -> bool:
+        """Whether a resource is Ready."""
+        return self.condition(kind, name).get("status") == "True"
+
+    def ip(self, *words: str) -> str:
+        """Run ip(8) in the router."""
+        return self.namespace.ip(*words)
+
+    def xdp(self, interface: str) -> str:
+        """Return what ip(8) shows of an interface's XDP program."""
+        shown = self.namespace.ip("-d", "link", "show", "dev", interface)
+        return next((line.strip() for line in shown.splitlines() if "prog/xdp" in line), "")
+
+
+@contextmanager
+def router(namespace: Namespace, folder: Path, bpffs: Path, settings: str = "") -> Iterator[Router]:
+    """Return a router whose daemon is stopped at the end, whatever happens."""
+    made = Router(namespace, folder, bpffs, settings)
+    try:
+        yield made
+    finally:
+        if made.process is not None:
+            made.process.kill()
+            made.process.wait()
