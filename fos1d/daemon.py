@@ -390,6 +390,7 @@ def purge(settings: Settings) -> int:
     """Remove every kernel object of ours, and what was kept to put it back."""
     kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
     report = enforce("", Admission({}), Memory(), kernel, options_of(settings), 0.0)
+    kernel.purge()
     LastGood(settings.paths.state).save([])
     left = [f"{key}: {refusal.message}" for key, refusal in report.facts.refusals.items()]
     for line in left:

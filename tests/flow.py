@@ -17,13 +17,15 @@ NUMBER = struct.Struct("!I")
 class SteadyFlow:
     """Numbered UDP datagrams at a fixed interval; answered, so that both directions are seen."""
 
-    def __init__(self, sender: Namespace, receiver: Namespace, dest: str, port: int = 9000) -> None:
+    def __init__(self, sender: Namespace, receiver: Namespace, source: str, dest: str) -> None:
+        port = 9000
         family = socket.AF_INET6 if ":" in dest else socket.AF_INET
         with receiver.entered():
             self._server = socket.socket(family, socket.SOCK_DGRAM)
             self._server.bind((dest, port))
         with sender.entered():
             self._client = socket.socket(family, socket.SOCK_DGRAM)
+            self._client.bind((source, 0))
             self._client.connect((dest, port))
         self._server.settimeout(0.5)
         self._client.settimeout(0.5)
@@ -78,9 +80,11 @@ class SteadyFlow:
 
 
 @contextmanager
-def steady_flow(sender: Namespace, receiver: Namespace, dest: str) -> Iterator[SteadyFlow]:
+def steady_flow(
+    sender: Namespace, receiver: Namespace, source: str, dest: str
+) -> Iterator[SteadyFlow]:
     """Run a steady flow; afterwards `lost()` tells."""
-    flow = SteadyFlow(sender, receiver, dest)
+    flow = SteadyFlow(sender, receiver, source, dest)
     flow.start()
     try:
         yield flow

@@ -16,8 +16,10 @@ from fos1d.compile.ranges import Ranges4, Ranges6
 Index = npt.NDArray[np.int64]
 Truth = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.uint16]
 
-NEWLINE, DOT, SLASH, ZERO, COLON = b"\n./0:"
+NEWLINE, DOT, SLASH, ZERO, COLON, HASH, SEMICOLON = b"\n./0:#;"
+BLANKS = np.frombuffer(b" \t\n\r\v\f", np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,37 @@ class Lines:
         """Return one line without its newline."""
         return self.buffer[self.starts[number] : self.ends[number]].tobytes()
 
+    def trimmed(self) -> Lines:
+        """Return the lines without comments, and without blanks at both ends."""
+        ends = self._comments()
+        place = np.arange(len(self.buffer))
+        is_text = ~np.isin(self.buffer, BLANKS)
+        last = np.maximum.accumulate(np.where(is_text, place, -1))
+        ends = np.maximum(np.where(ends > 0, last[ends - 1] + 1, 0), self.starts)
+        following = np.minimum.accumulate(np.where(is_text, place, len(place))[::-1])[::-1]
+        starts = np.minimum(following[self.starts], ends)
+        steps = np.zeros(len(self.buffer) + 1, np.int8)
+        np.add.at(steps, starts, 1)
+        np.add.at(steps, ends, -1)
+        keep = np.cumsum(steps[:-1]) > 0
+        keep[self.ends] = True
+        return Lines._cut(self.buffer[keep], self.numbers)
+
+    def _comments(self) -> Index:
+        """Return where each line's comment begins, or where the line ends."""
+        marks = np.flatnonzero((self.buffer == HASH) | (self.buffer == SEMICOLON))
+        line = np.searchsorted(self.ends, marks)
+        begins = self.ends.copy()
+        # Backwards, so that the first of a line is the last to be written.
+        begins[line[::-1]] = marks[::-1]
+        return begins
+
+
+def is_plain_ipv4(buffer: Bytes) -> bool:
+    """Whether there are only digits, dots, slashes and newlines."""
+    # From the dot to the nine they stand side by side.
+    return bool(((buffer - np.uint8(DOT) < 12) | (buffer == NEWLINE)).all())
+
 
 @dataclass(frozen=True, slots=True)
 class _Fields:
@@ -78,41 +111,53 @@ def _fields(lines: Lines, is_mark: Truth) -> _Fields:
     byte = lines.buffer[place]
     last = np.flatnonzero(byte == NEWLINE)
     first = np.concatenate([np.zeros(1, np.int64), last[:-1] + 1])
-    length = np.diff(place, prepend=-1) - 1
+    length = np.empty_like(place)
+    length[:1] = place[:1]
+    length[1:] = place[1:] - place[:-1] - 1
     return _Fields(place, byte, length, first, last - first + 1)
 
 
-def _decimal(lines: Lines, fields: _Fields, at: Index) -> tuple[npt.NDArray[np.uint16], Truth]:
-    """Return the decimal fields before the marks `at`, and whether they are written right:
-    one to three digits, no leading zero."""
-    place, length = fields.place[at], fields.length[at]
-    value = np.zeros(len(at), np.uint16)
-    for weight, back in ((1, 1), (10, 2), (100, 3)):
-        digit = lines.buffer[np.maximum(place - back, 0)] - np.uint8(ZERO)
-        value += digit.astype(np.uint16) * (np.uint16(weight) * (length >= back))
-    padded = ((length == 2) & (value < 10)) | ((length == 3) & (value < 100))
-    return value, (length >= 1) & (length <= 3) & ~padded & (value < 1000)
+# A field of so many digits must say at least this much: no leading zero, one to three digits.
+LEAST_BY_LENGTH = np.array([1000, 0, 10, 100, 1000], np.uint16)
+
+
+def _decimals(lines: Lines, is_mark: Truth, fields: _Fields) -> tuple[Numbers, Truth]:
+    """Return the decimal field before every mark, and whether it is written right.
+
+    All bytes at once: neighbours in memory are cheaper than the few bytes that matter.
+    """
+    is_digit = ~is_mark
+    digit = ((lines.buffer - np.uint8(ZERO)) * is_digit).astype(np.uint16)
+    value = digit.copy()
+    value[1:] += 10 * digit[:-1]
+    value[2:] += 100 * digit[:-2] * is_digit[1:-1]
+    value = value[fields.place - 1]
+    return value, value >= LEAST_BY_LENGTH[np.minimum(fields.length, 4)]
 
 
 def read_ipv4_lines(lines: Lines) -> tuple[Ranges4, Index]:
     """Read lines of digits, dots and slashes; return ranges and the numbers of the bad lines."""
     if not len(lines.ends):
         return Ranges4.empty(), lines.numbers
-    fields = _fields(lines, lines.buffer < ZERO)
+    is_mark = lines.buffer < ZERO
+    fields = _fields(lines, is_mark)
+    value, fine = _decimals(lines, is_mark, fields)
     ok, sliced = _ipv4_shape(fields)
     first = fields.first[ok]
-    start = np.zeros(len(first), np.int64)
-    good = np.ones(len(first), np.bool_)
+    bits = np.where(sliced, value[first + 3 + sliced], 32)
+    good = fine[first + 3 + sliced] & (bits <= 32)
+    fine &= value <= 255
+    start = np.zeros(len(first), np.uint32)
     for k in range(4):
-        octet, fine = _decimal(lines, fields, first + k)
-        start = start << 8 | octet
-        good &= fine & (octet <= 255)
-    bits, fine = _decimal(lines, fields, first + 3 + sliced)
-    bits = np.where(sliced, bits, 32).astype(np.int64)
-    rest = (np.int64(1) << (32 - np.minimum(bits, 32))) - 1
-    good &= fine & (bits <= 32) & (start & rest == 0)
-    ranges = Ranges4.from_bounds(start[good], (start | rest)[good])
-    return ranges, _others(lines, ok, good)
+        start = start << 8 | value[first + k]
+        good &= fine[first + k]
+    rest = ONES_BELOW_32[np.minimum(bits, 32)]
+    good &= start & rest == 0
+    return Ranges4(start[good], (start | rest)[good]), _others(lines, ok, good)
+
+
+# What a prefix of so many bits leaves to the hosts.
+ONES_BELOW_32 = np.array([0xFFFFFFFF >> bits for bits in range(33)], np.uint32)
 
 
 def _ipv4_shape(fields: _Fields) -> tuple[Truth, Truth]:
@@ -136,17 +181,30 @@ def read_ipv6_lines(lines: Lines) -> tuple[Ranges6, Index]:
     if not len(lines.ends):
         return Ranges6.empty(), lines.numbers
     buffer = lines.buffer
-    fields = _fields(lines, (buffer == COLON) | (buffer == SLASH) | (buffer == NEWLINE))
+    is_mark = (buffer == COLON) | (buffer == SLASH) | (buffer == NEWLINE)
+    fields = _fields(lines, is_mark)
     groups, ok = _ipv6_groups(fields)
-    high, low, hexed = _ipv6_words(lines, fields, groups)
-    ok &= hexed
+    high, low = _ipv6_words(lines, is_mark, fields, groups)
     last = fields.first + fields.count - 1
     sliced = fields.byte[np.maximum(last - 1, 0)] == SLASH
-    bits, fine = _decimal(lines, fields, last)
+    bits, fine = _prefix_bits(lines, fields, last)
     prefix: Index = np.where(sliced, bits, 128).astype(np.int64)
     ok &= (fine | ~sliced) & (prefix <= 128)
     ranges, aligned = Ranges6.from_prefixes(high[ok], low[ok], prefix[ok])
     return ranges, _others(lines, ok, aligned)
+
+
+def _prefix_bits(lines: Lines, fields: _Fields, at: Index) -> tuple[Index, Truth]:
+    """Return the decimal field before the marks `at`, and whether it is written right."""
+    place, length = fields.place[at], fields.length[at]
+    value = np.zeros(len(at), np.int64)
+    fine = np.ones(len(at), np.bool_)
+    for weight, back in ((1, 1), (10, 2), (100, 3)):
+        digit = lines.buffer[np.maximum(place - back, 0)] - np.uint8(ZERO)
+        used = length >= back
+        value += weight * (digit * used).astype(np.int64)
+        fine &= (digit <= 9) | ~used
+    return value, fine & (value >= LEAST_BY_LENGTH[np.minimum(length, 4)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,31 +262,38 @@ def _ipv6_shape(
     return shaped
 
 
-def _hex_digits() -> npt.NDArray[np.uint8]:
-    value = np.full(256, 255, np.uint8)
+def _hex_digits() -> bytes:
+    value = bytearray(256)
     for digit in range(16):
-        value[list(b"%x%X" % (digit, digit))] = digit
-    return value
+        for byte in b"%x%X" % (digit, digit):
+            value[byte] = digit
+    return bytes(value)
 
 
-HEX_DIGIT = _hex_digits()
+HEX_DIGITS = _hex_digits()
 
 
 def _ipv6_words(
-    lines: Lines, fields: _Fields, groups: _Groups
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], Truth]:
-    """Return the upper and lower 64 bits of each line's address, and whether all was hex."""
-    place, length = fields.place[groups.at], fields.length[groups.at]
-    value = np.zeros(len(place), np.uint64)
-    hexed = np.ones(len(fields.first), np.bool_)
-    for back in range(1, 5):
-        digit = HEX_DIGIT[lines.buffer[np.maximum(place - back, 0)]]
-        used = length >= back
-        hexed[groups.line[used & (digit > 15)]] = False
-        value |= np.where(used, digit, 0).astype(np.uint64) << np.uint64(4 * (back - 1))
-    shift = (48 - 16 * (groups.place & 3)).astype(np.uint64)
-    words = np.zeros((2, len(fields.first)), np.uint64)
+    lines: Lines, is_mark: Truth, fields: _Fields, groups: _Groups
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Return the upper and lower 64 bits of each line's address."""
+    value = _hexadecimals(lines, is_mark)[fields.place[groups.at] - 1]
+    words = np.zeros((len(fields.first), 8), ">u2")
     fits = (groups.place >= 0) & (groups.place < 8)
-    half = np.where(groups.place < 4, 0, 1)[fits]
-    np.bitwise_or.at(words, (half, groups.line[fits]), (value << shift)[fits])
-    return words[0], words[1], hexed
+    words[groups.line[fits], groups.place[fits]] = value[fits]
+    halves = words.view(">u8").astype(np.uint64)
+    return halves[:, 0].copy(), halves[:, 1].copy()
+
+
+def _hexadecimals(lines: Lines, is_mark: Truth) -> Numbers:
+    """Return, at every byte, the number of up to four hex digits that ends with it."""
+    digits = np.frombuffer(lines.buffer.tobytes().translate(HEX_DIGITS), np.uint8)
+    is_digit = ~is_mark
+    digit = digits.astype(np.uint16)
+    value = digit.copy()
+    joined = is_digit
+    for back in range(1, 4):
+        # Whether the `back` bytes before are all digits of the same field.
+        joined = joined[1:] & is_digit[: len(is_digit) - back]
+        value[back:] += (digit[:-back] << 4 * back) * joined
+    return value

@@ -2,28 +2,34 @@
 
 Merged ranges are cut into pieces: whole /16s, then what of each /24 they cover. A /24's pieces
 become its leaf, or a block where a leaf cannot hold them; a /16's leaves stand in a row, and its
-line says which /24s have one and where the row begins.
+line says which /24s have one and where the row begins. All that is done for each /8 by itself, and
+the arrays of the /8s are then put one behind the other: whoever changes a few addresses builds the
+/8s that have them and puts all together again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from fos1d import abi
-from fos1d.compile.ranges import Ranges4
+from fos1d.compile.ranges import Ranges4, repeated
+from fos1d.compile.shards import shards_of
 
 LINE, LEAF, BLOCK = (np.dtype(r) for r in (abi.SET4_LINE, abi.SET4_LEAF, abi.SET4_BLOCK))
 
 Index = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
+Lines = npt.NDArray[np.void]
 
 INLINE_OCTETS = 5
 IS_BLOCK = np.uint64(1 << 63)
 # The base of a /16 that is a member as a whole: out of bounds of any leaves, whatever the rank.
 WHOLE = 0x80000000
+LINES_A_SLASH8 = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +39,15 @@ class Set4:
     lines: npt.NDArray[np.void] = field(repr=False)
     leaves: npt.NDArray[np.void] = field(repr=False)
     blocks: npt.NDArray[np.void] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slash8:
+    """The arrays of one /8; leaves and blocks count from 0."""
+
+    lines: Lines = field(repr=False)
+    leaves: Words = field(repr=False)
+    blocks: npt.NDArray[np.uint8] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +61,43 @@ class _Pieces:
 
 def build_set4(ranges: Ranges4) -> Set4:
     """Build the arrays for merged ranges."""
-    first, last = ranges.first.astype(np.int64), ranges.last.astype(np.int64)
+    return put_together({o: build_slash8(shard) for o, shard in shards_of(ranges).items()})
+
+
+def put_together(parts: Mapping[int, Slash8]) -> Set4:
+    """Return the arrays of the whole set, given those of each /8 that has members."""
+    lines = np.zeros(abi.Size.SET4_LINES, LINE)
+    leaves = np.empty(sum(len(part.leaves) for part in parts.values()), np.uint64)
+    blocks = [part.blocks for _, part in sorted(parts.items())]
+    leaf = block = 0
+    for octet, part in sorted(parts.items()):
+        rows = lines[octet * LINES_A_SLASH8 : (octet + 1) * LINES_A_SLASH8]
+        rows[:] = part.lines
+        rows["base"] += np.where(rows["base"] == WHOLE, 0, leaf).astype(np.uint32)
+        words = leaves[leaf : leaf + len(part.leaves)]
+        words[:] = part.leaves
+        if len(part.blocks):
+            words += np.where(words & IS_BLOCK, np.uint64(block), np.uint64(0))
+        leaf, block = leaf + len(part.leaves), block + len(part.blocks)
+    return Set4(
+        lines, _at_least_one([leaves], LEAF), _at_least_one(blocks, BLOCK)
+    )
+
+
+def build_slash8(ranges: Ranges4) -> Slash8:
+    """Build the arrays for merged ranges that lie in one /8."""
+    first, last = (bound.astype(np.int64) & 0xFFFFFF for bound in (ranges.first, ranges.last))
     whole = _whole_slash16s(first, last)
     pieces = _cut_at_24s(*_outside_whole(first, last))
     net24, leaves, blocks = _leaves(pieces)
-    return Set4(_lines(net24, whole), _at_least_one(leaves, LEAF), _at_least_one(blocks, BLOCK))
+    return Slash8(_lines(net24, whole), leaves, blocks)
 
 
 def _whole_slash16s(first: Index, last: Index) -> npt.NDArray[np.bool_]:
     """Say of each /16 whether a range covers it."""
     begin, end = (first + 0xFFFF) >> 16, (last + 1) >> 16
     covered = end > begin
-    steps = np.zeros(abi.Size.SET4_LINES + 1, np.int64)
+    steps = np.zeros(LINES_A_SLASH8 + 1, np.int64)
     np.add.at(steps, begin[covered], 1)
     np.add.at(steps, end[covered], -1)
     return np.cumsum(steps)[:-1] > 0
@@ -65,6 +105,8 @@ def _whole_slash16s(first: Index, last: Index) -> npt.NDArray[np.bool_]:
 
 def _outside_whole(first: Index, last: Index) -> tuple[Index, Index]:
     """Return, in order, what remains of the ranges outside the /16s that they cover."""
+    if (first >> 16 == last >> 16).all() and (last - first < 0xFFFF).all():
+        return first, last
     begin, end = (first + 0xFFFF) >> 16 << 16, (last + 1) >> 16 << 16
     inside = end <= begin
     # A range that covers no /16 may still cross the border between two: that is two heads.
@@ -77,11 +119,13 @@ def _outside_whole(first: Index, last: Index) -> tuple[Index, Index]:
 
 
 def _cut_at_24s(first: Index, last: Index) -> _Pieces:
-    count = (last >> 8) - (first >> 8) + 1
-    of = np.repeat(np.arange(len(first)), count)
-    nth = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
+    net24 = first >> 8
+    count = (last >> 8) - net24 + 1
+    if (count == 1).all():
+        return _Pieces(net24, first & 0xFF, last & 0xFF)
+    of, nth = repeated(count)
     return _Pieces(
-        (first >> 8)[of] + nth,
+        net24[of] + nth,
         np.where(nth == 0, first[of] & 0xFF, 0),
         np.where(nth == count[of] - 1, last[of] & 0xFF, 0xFF),
     )
@@ -124,8 +168,7 @@ def _single_octets(pieces: _Pieces, leaf_of: Index) -> tuple[Index, Index]:
     begin = np.stack([s[0] for s in spans], axis=1).ravel()
     end = np.stack([s[1] for s in spans], axis=1).ravel()
     count = np.maximum(end - begin + 1, 0)
-    of = np.repeat(np.arange(len(begin)), count)
-    nth = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
+    of, nth = repeated(count)
     return begin[of] + nth, leaf_of[of >> 1]
 
 
@@ -133,7 +176,7 @@ def _inline_octets(
     leaves: Words, octets: Index, owner: Index, wanted: npt.NDArray[np.bool_]
 ) -> Words:
     """Return per leaf its five octets in place; spare places repeat a member."""
-    spare = _some_member(leaves)
+    spare = SOME_MEMBER[leaves]
     octets, owner = octets[wanted], owner[wanted]
     begins = np.ones(len(owner), np.bool_)
     begins[1:] = owner[1:] != owner[:-1]
@@ -148,13 +191,16 @@ def _inline_octets(
     return packed
 
 
-def _some_member(leaves: Words) -> Index:
-    """Return an octet inside the lowest whole /28 of each leaf (0 where it has none)."""
-    lowest = leaves & (~leaves + np.uint64(1))
-    nibble = np.zeros(len(leaves), np.int64)
-    for k in range(16):
-        nibble[lowest == np.uint64(1 << k)] = k
+def _first_of_lowest_28() -> npt.NDArray[np.int64]:
+    words = np.arange(1 << 16)
+    nibble = np.zeros(1 << 16, np.int64)
+    for k in range(15, -1, -1):
+        nibble[words >> k & 1 == 1] = k
     return nibble << 4
+
+
+# By the bits of a /24's whole /28s: the first octet of the lowest of them, 0 where there is none.
+SOME_MEMBER = _first_of_lowest_28()
 
 
 def _blocks(pieces: _Pieces, leaf_of: Index, many: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
@@ -164,20 +210,19 @@ def _blocks(pieces: _Pieces, leaf_of: Index, many: npt.NDArray[np.bool_]) -> npt
     first, last = pieces.first[chosen], pieces.last[chosen]
     row = nth[leaf_of[chosen]]
     count = last - first + 1
-    of = np.repeat(np.arange(len(first)), count)
-    octet = first[of] + np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
+    of, nth = repeated(count)
+    octet = first[of] + nth
     bits = np.zeros((int(many.sum()), 256), np.uint8)
     bits[row[of], octet] = 1
     return np.packbits(bits, axis=1, bitorder="little")
 
 
-def _lines(net24: Index, whole: npt.NDArray[np.bool_]) -> npt.NDArray[np.void]:
-    count = int(abi.Size.SET4_LINES)
-    lines = np.zeros(count, LINE)
-    bits = np.zeros(count * 256, np.uint8)
+def _lines(net24: Index, whole: npt.NDArray[np.bool_]) -> Lines:
+    lines = np.zeros(LINES_A_SLASH8, LINE)
+    bits = np.zeros(LINES_A_SLASH8 * 256, np.uint8)
     bits[net24] = 1
-    packed = np.packbits(bits, bitorder="little").view("<u8").reshape(count, 4)
-    per_word = np.bincount(net24 >> 6, minlength=count * 4).reshape(count, 4)
+    packed = np.packbits(bits, bitorder="little").view("<u8").reshape(-1, 4)
+    per_word = np.bincount(net24 >> 6, minlength=LINES_A_SLASH8 * 4).reshape(-1, 4)
     before = np.cumsum(per_word, axis=1) - per_word
     per_line = per_word.sum(axis=1)
     lines["any"] = packed
@@ -189,7 +234,11 @@ def _lines(net24: Index, whole: npt.NDArray[np.bool_]) -> npt.NDArray[np.void]:
 
 
 def _at_least_one(
-    elements: npt.NDArray[np.generic], dtype: np.dtype[np.void]
+    parts: Sequence[npt.NDArray[np.generic]], dtype: np.dtype[np.void]
 ) -> npt.NDArray[np.void]:
-    content = np.ascontiguousarray(elements).view(np.uint8).ravel()
+    bytes_of = [np.ascontiguousarray(part).view(np.uint8).ravel() for part in parts]
+    content = bytes_of[0] if len(bytes_of) == 1 else np.concatenate([NO_BYTES, *bytes_of])
     return content.view(dtype) if len(content) else np.zeros(1, dtype)
+
+
+NO_BYTES = np.empty(0, np.uint8)

@@ -169,13 +169,20 @@ def clsact_program(index: int, hook: Hook, order: int) -> int:
     return int(opts.prog_id)
 
 
-def clsact_clear(netlink: Netlink, bpffs: Bpffs, index: int, attachment: Attachment) -> None:
-    """Remove our filter, and the qdisc if we made it and it is empty now."""
+def clsact_clear(index: int, attachment: Attachment) -> None:
+    """Remove our filter. The qdisc stays: to remove it takes the device down for a moment, and
+    packets with it (seen on Linux 6.18)."""
     hook, opts = _hook(index, attachment.hook), _opts(attachment.order)
     result = libbpf.lib().bpf_tc_detach(ctypes.byref(hook), ctypes.byref(opts))
     if result not in (0, -errno.ENOENT, -errno.EINVAL):
         raise libbpf.error_of(-result, f"remove the filter from {attachment.interface}")
-    mark = clsact_mark(attachment.interface)
-    if bpffs.marked(mark) == str(index) and not list(netlink.filters(index)):
-        netlink.remove_clsact(index)
+
+
+def clsact_purge(netlink: Netlink, bpffs: Bpffs) -> None:
+    """Remove the clsact qdiscs that we made and that nobody else uses."""
+    for name, link in netlink.links().items():
+        mark = clsact_mark(name)
+        index = link.interface.index
+        if bpffs.marked(mark) == str(index) and not list(netlink.filters(index)):
+            netlink.remove_clsact(index)
         bpffs.remove(mark)

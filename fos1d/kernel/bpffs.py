@@ -106,8 +106,7 @@ class Bpffs:
                 if name.startswith(STAGED):
                     self.remove(str((Path(parent) / name).relative_to(self.root)))
         for ledger in list(self.pins("ledger")):
-            family = ledger.removeprefix("ledger/").rsplit("/", 1)[0]
-            if not any(self.pins(family)):
+            if not self.exists(ledger.removeprefix("ledger/").rsplit("/", 1)[0]):
                 self.remove(ledger)
         folder = self.root / "clsact"
         for note in list(folder.iterdir()) if folder.is_dir() else []:

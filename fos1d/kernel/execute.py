@@ -105,7 +105,13 @@ class Executor:
             if carry_from and new.type not in WITHOUT_ENTRIES:
                 with self.bpffs.open(carry_from) as old:
                     contents.copy_entries(old, fd)
+                self._carry_ledger(carry_from, new.path)
             self.bpffs.put(fd, new.path)
+
+    def _carry_ledger(self, old: str, new: str) -> None:
+        for path in list(self.bpffs.pins(f"ledger/{old}")):
+            with self.bpffs.open(path) as ledger:
+                self.bpffs.put(ledger, f"ledger/{new}/{path.rsplit('/', 1)[-1]}")
 
     def _delete_map(self, old: Map, carry_to: str | None) -> None:
         carries = carry_to and self.bpffs.exists(carry_to) and old.type not in WITHOUT_ENTRIES
@@ -143,7 +149,7 @@ class Executor:
             ledger = self._write_ledger(new)
             contents.write_entries(fd, info, {**delta.added, **delta.corrected})
             contents.delete_entries(fd, info, delta.removed)
-        self._keep_ledger(_family(new.map), ledger)
+        self._keep_ledger(new.map, ledger)
 
     def _delete_entries(self, old: Entries) -> None:
         with suppress(KernelError), self.bpffs.open(old.map) as fd:
@@ -151,7 +157,7 @@ class Executor:
             size = old.key_bytes
             declared = (old.ledger[i : i + size] for i in range(0, len(old.ledger), size))
             contents.delete_entries(fd, info, sorted(declared))
-        self._keep_ledger(_family(old.map), None)
+        self._keep_ledger(old.map, None)
 
     def _write_ledger(self, new: Entries) -> str | None:
         keys = sorted(keys_of(new))
@@ -159,7 +165,7 @@ class Executor:
             return None
         stride = -(-new.key_bytes // 8) * 8
         packed = b"".join(key.ljust(stride, b"\0") for key in keys)
-        path = f"ledger/{_family(new.map)}/{hashlib.sha256(packed).hexdigest()[:16]}"
+        path = f"ledger/{new.map}/{hashlib.sha256(packed).hexdigest()[:16]}"
         if not self.bpffs.exists(path):
             shape = Map(path, MapType.ARRAY, 4, stride, len(keys), MMAPABLE)
             with bpf.create_map(shape) as fd:
@@ -167,8 +173,8 @@ class Executor:
                 self.bpffs.put(fd, path)
         return path
 
-    def _keep_ledger(self, family: str, kept: str | None) -> None:
-        for path in list(self.bpffs.pins(f"ledger/{family}")):
+    def _keep_ledger(self, map_path: str, kept: str | None) -> None:
+        for path in list(self.bpffs.pins(f"ledger/{map_path}")):
             if path != kept:
                 self.bpffs.remove(path)
 
@@ -279,7 +285,7 @@ class Executor:
             case Mode.TCX:
                 attach.tcx_clear(self.bpffs, old)
             case Mode.CLSACT if link is not None:
-                attach.clsact_clear(self.netlink, self.bpffs, link.interface.index, old)
+                attach.clsact_clear(link.interface.index, old)
             case Mode.NATIVE | Mode.GENERIC if link is not None:
                 self._detach_xdp(link, old)
             case _:
@@ -296,7 +302,3 @@ class Executor:
         if link is None:
             raise Waiting(f"interface {wanted.interface} is not there (any more)")
         return link
-
-
-def _family(map_path: str) -> str:
-    return map_path.rsplit("/", 1)[0]

@@ -142,8 +142,7 @@ def _entries(bpffs: Bpffs, pins: Pins, desired: Mapping[Key, KernelObject]) -> I
     ledgers = {path.rsplit("/", 1)[0].removeprefix("ledger/") for path in bpffs.pins("ledger")}
     for path, info in sorted(pins.infos.items()):
         wanted = desired.get(Key("entries", path))
-        family = path.rsplit("/", 1)[0]
-        if isinstance(wanted, Entries) or family in ledgers:
+        if isinstance(wanted, Entries) or path in ledgers:
             yield read_entries(bpffs, path, info, wanted if isinstance(wanted, Entries) else None)
 
 
@@ -159,14 +158,14 @@ def read_entries(bpffs: Bpffs, path: str, info: MapInfo, wanted: Entries | None)
         info.value_bytes,
         pack(found),
         wanted.exclusive if wanted else False,
-        read_ledger(bpffs, path.rsplit("/", 1)[0], info.key_bytes),
+        read_ledger(bpffs, path, info.key_bytes),
     )
 
 
-def read_ledger(bpffs: Bpffs, family: str, key_bytes: int) -> bytes:
-    """Return the packed keys that we declared in a map's family."""
+def read_ledger(bpffs: Bpffs, map_path: str, key_bytes: int) -> bytes:
+    """Return the packed keys that we declared in a map."""
     keys: set[bytes] = set()
-    for path in bpffs.pins(f"ledger/{family}"):
+    for path in bpffs.pins(f"ledger/{map_path}"):
         with bpffs.open(path) as fd:
             info = bpf.map_info(fd)
             packed = contents.read_array(fd, info)

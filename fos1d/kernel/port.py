@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from fos1d.kernel.attach import clsact_purge
 from fos1d.kernel.bpffs import open_root
 from fos1d.kernel.execute import Executor
 from fos1d.kernel.features import has_tcx
@@ -58,6 +59,10 @@ class RealKernel:
     def execute(self, action: Action) -> str:
         """Carry out one action."""
         return self._executor.execute(action)
+
+    def purge(self) -> None:
+        """Remove what no action removes, since it costs packets: clsact qdiscs of our making."""
+        clsact_purge(self.netlink, self.bpffs)
 
     def close(self) -> None:
         """Close the netlink socket; everything in the kernel stays."""

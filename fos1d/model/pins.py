@@ -8,7 +8,7 @@
     table/<digest>/<part>              a frozen table
     chain/<interface>/<digest>         the program array of an interface with several programs
     link/<interface>/<hook>:<order>    a TCX link
-    ledger/<family of a map>/<digest>  the keys that we declared in that map
+    ledger/<pin of a map>/<digest>     the keys that we declared in that map
     alias/<path>                       a symlink; its text is the id of our map pinned at that path
     clsact/<interface>                 a symlink; the clsact qdisc of that interface is our making
 

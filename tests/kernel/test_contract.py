@@ -83,6 +83,7 @@ def test_one_pass_converges_and_a_second_does_nothing(
     try:
         check_promise(kernel, RealStranger(kernel), first, second, what)
         assert not reconcile_once(kernel, {}).actions
+        kernel.purge()
         assert [str(path) for path in bpffs.rglob("*") if not path.is_dir()] == []
     finally:
         lab.command("ip", "link", "del", "dev", "v0")

@@ -129,13 +129,15 @@ def test_foreign_tc_filters_stay(kernel: Applied, bpffs: Path, stranger: Path, h
     assert "fos1" not in shown
 
 
-def test_our_own_clsact_goes_with_the_last_filter(kernel: Applied, bpffs: Path) -> None:
+def test_our_own_clsact_stays_until_the_purge(kernel: Applied, bpffs: Path) -> None:
     from fos1d.kernel.port import RealKernel
 
     kernel.kernel = RealKernel(bpffs, "clsact")
     kernel.ready({"p.yaml": program("p", "v0", "{stateful: true}")})
     assert "clsact" in lab.command("tc", "qdisc", "show", "dev", "v0")
     kernel.ready({})
+    assert "clsact" in lab.command("tc", "qdisc", "show", "dev", "v0")
+    kernel.kernel.purge()
     assert "clsact" not in lab.command("tc", "qdisc", "show", "dev", "v0")
 
 
