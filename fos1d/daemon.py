@@ -26,10 +26,12 @@ from fos1d.narration import narrate, remarks_by_resource
 from fos1d.reconcile import Memory, Options, PassReport, enforce, read
 from fos1d.report.api import ApiServer
 from fos1d.report.desk import Details, PlanView, Revision
+from fos1d.report.details import DetailFiles
 from fos1d.report.events import Event, Events, EventType
 from fos1d.report.journal import Log
 from fos1d.report.ledger import Ledger
 from fos1d.report.notify import Notifier
+from fos1d.report.server import Options as ApiOptions
 from fos1d.report.status import SourceStatus, World, statuses
 from fos1d.settings import Settings
 from fos1d.source.follow import follow
@@ -65,7 +67,8 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._options = options_of(settings)
-        self._log = Log()
+        details = DetailFiles(settings.paths.runtime / "details")
+        self._log = Log(node=settings.node.name, details=details)
         self._events = Events(time.time, self._log.heard)
         self._notifier = Notifier()
         self._wakes = Wakes()
@@ -90,8 +93,11 @@ class Daemon:
 
     def run(self) -> int:
         """Run until told to stop; return the exit code."""
-        api = ApiServer(self._settings.paths.runtime / "api.sock", self)
-        api.start()
+        options = ApiOptions(complain=self._log.error)
+        place = self._settings.paths.runtime / "api.sock"
+        api = ApiServer(place, self, str(self._log.format), options=options)
+        if remark := api.start():
+            self._log.warning(remark)
         self._listen()
         try:
             self.make_pass()
@@ -176,7 +182,7 @@ class Daemon:
 
     def _read(self) -> tuple[SourceStatus, Admission]:
         """Read the source; where that fails, what is in force stays."""
-        before = self._world.source
+        before, place = self._world.source, place_of(self._settings)
         stay = Admission(dict(self._memory.in_force))
         try:
             snapshot = self._snapshot()
@@ -185,8 +191,8 @@ class Daemon:
         except SourceError as error:
             if str(error) != before.error:
                 self._tell(EventType.WARNING, error.reason, str(error))
-            return replace(before, error=str(error)), stay
-        return SourceStatus(snapshot.revision, "", time.time()), admission
+            return replace(before, error=str(error), place=place), stay
+        return SourceStatus(snapshot.revision, "", time.time(), place), admission
 
     def _passed(self, source: SourceStatus, report: PassReport, began: float) -> None:
         took = time.monotonic() - began
@@ -366,6 +372,15 @@ def snapshot_of(files: Mapping[str, bytes]) -> Snapshot:
         return Blob(path, f"proposed:{hash(data)}", len(data), lambda: data)
 
     return Snapshot("proposed", {path: blob(path, data) for path, data in files.items()})
+
+
+def place_of(settings: Settings) -> str:
+    """Return what is read, for people."""
+    source = settings.source
+    where = f"{source.type} {source.path}"
+    if source.type == "git":
+        where += f" {source.branch}"
+    return f"{where} {source.subpath}".rstrip()
 
 
 def run(settings: Settings) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from fos1d.errors import VerifierError
 from fos1d.model.condition import ConditionType
 from fos1d.model.diagnostic import errors_of
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Key
-from fos1d.plan.actions import Action, Done, describe, target, verb
+from fos1d.plan.actions import Action, Done, Failed, describe, target, verb
 from fos1d.reconcile import PassReport
 from fos1d.report.events import Event, EventType
 from fos1d.report.status import ResourceStatus, World
@@ -41,6 +42,7 @@ def narrate(report: PassReport, before: World, after: World) -> Iterator[Event]:
     """Yield the events of a pass. A pass that did nothing and changed nothing yields none."""
     yield from _findings(report, before)
     yield from _actions(report)
+    yield from _refusals(report)
     yield from _transitions(before, after, report.revision)
     if after.held and before.held != after.held:
         message = (
@@ -81,6 +83,26 @@ def _actions(report: PassReport) -> Iterator[Event]:
     for (about, did), actions in summed.items():
         message = f"{did}d {_summary(actions)}"
         yield Event(EventType.NORMAL, f"{did.capitalize()}d", message, about, report.revision)
+
+
+def _refusals(report: PassReport) -> Iterator[Event]:
+    """Yield what the kernel refused, with all that the verifier said."""
+    claimants = claimants_of(report)
+    for outcome in report.outcomes:
+        if isinstance(outcome, Failed):
+            key, error = target(outcome.action), outcome.error
+            for about in claimants.get(key, ()):
+                accepted = report.admission.in_force.get(about)
+                yield Event(
+                    EventType.WARNING,
+                    error.reason,
+                    str(error),
+                    about,
+                    report.revision,
+                    origin=accepted.declaration.origin if accepted else None,
+                    action=f"{verb(outcome.action)} {key}",
+                    detail=error.log if isinstance(error, VerifierError) else "",
+                )
 
 
 def _summary(actions: Sequence[Action]) -> str:

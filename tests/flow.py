@@ -31,15 +31,21 @@ class SteadyFlow:
         self._client.settimeout(0.5)
         self._stop = threading.Event()
         self.sent = 0
+        self.first = 0
         self.arrived: set[int] = set()
         self.answered: set[int] = set()
         jobs = (self._send, self._receive, self._hear)
         self._threads = [threading.Thread(target=job, daemon=True) for job in jobs]
 
     def start(self) -> None:
-        """Begin to send."""
+        """Begin to send; what counts is what is sent after the first answer, when the hosts
+        have found each other."""
         for thread in self._threads:
             thread.start()
+        deadline = time.monotonic() + 10
+        while not self.answered and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.first = self.sent
 
     def _send(self) -> None:
         while not self._stop.is_set():
@@ -76,7 +82,7 @@ class SteadyFlow:
 
     def lost(self) -> list[int]:
         """Return the numbers that did not arrive, or whose answers did not."""
-        return sorted(set(range(self.sent)) - (self.arrived & self.answered))
+        return sorted(set(range(self.first, self.sent)) - (self.arrived & self.answered))
 
 
 @contextmanager

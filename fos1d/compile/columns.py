@@ -147,9 +147,9 @@ def read_ipv4_lines(lines: Lines) -> tuple[Ranges4, Index]:
     bits = np.where(sliced, value[first + 3 + sliced], 32)
     good = fine[first + 3 + sliced] & (bits <= 32)
     fine &= value <= 255
-    start = np.zeros(len(first), np.uint32)
+    start: npt.NDArray[np.uint32] = np.zeros(len(first), np.uint32)
     for k in range(4):
-        start = start << 8 | value[first + k]
+        start = start << np.uint32(8) | value[first + k]
         good &= fine[first + k]
     rest = ONES_BELOW_32[np.minimum(bits, 32)]
     good &= start & rest == 0

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-
 from fos1d.compile.ranges import Ranges4, Ranges6, Touched
 from fos1d.compile.set4 import Set4, Slash8, build_slash8, put_together
 from fos1d.compile.set6 import Set6, build_set6
@@ -109,8 +107,8 @@ class Members6:
 
     def touched(self) -> Touched:
         """Return how many values of the first 64, 60, ... 4 bits the ranges touch."""
-        each = [part.touched for part in self.parts.values()] or [Ranges6.empty().touched()]
-        return np.sum(each, axis=0)
+        empty: Touched = Ranges6.empty().touched()
+        return sum((part.touched for part in self.parts.values()), start=empty)
 
     def arrays(self) -> Set6:
         """Return the arrays that the programs read."""

@@ -179,6 +179,8 @@ def read_network(text: str) -> IPv4Network | IPv6Network:
     except ValueError:
         shown = text if len(text) <= 60 else f"{text[:60]}…"
         raise ValueError(f"`{shown}` is no IPv4 or IPv6 address or CIDR") from None
+    if "%" in text:
+        raise ValueError(f"`{text}` names a zone, which no packet does: leave it out")
     if "/" in text and not text.partition("/")[2].isdecimal():
         raise ValueError(f"`{text}` has no prefix length: write {network}")
     if address != network.network_address:

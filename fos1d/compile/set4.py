@@ -79,9 +79,7 @@ def put_together(parts: Mapping[int, Slash8]) -> Set4:
         if len(part.blocks):
             words += np.where(words & IS_BLOCK, np.uint64(block), np.uint64(0))
         leaf, block = leaf + len(part.leaves), block + len(part.blocks)
-    return Set4(
-        lines, _at_least_one([leaves], LEAF), _at_least_one(blocks, BLOCK)
-    )
+    return Set4(lines, _at_least_one([leaves], LEAF), _at_least_one(blocks, BLOCK))
 
 
 def build_slash8(ranges: Ranges4) -> Slash8:
@@ -158,7 +156,10 @@ def _whole_28s(pieces: _Pieces, begins: Index) -> Words:
 
 def _single_octets(pieces: _Pieces, leaf_of: Index) -> tuple[Index, Index]:
     """Return the octets outside whole /28s, in order, and the leaf of each."""
-    first, last = pieces.first, pieces.last
+    ragged = (pieces.first & 15 != 0) | (pieces.last & 15 != 15)
+    first, last, leaf_of = pieces.first[ragged], pieces.last[ragged], leaf_of[ragged]
+    if (first == last).all():
+        return first, leaf_of
     first28, end28 = (first + 15) >> 4 << 4, (last + 1) >> 4 << 4
     none = end28 <= first28
     spans = [
@@ -167,8 +168,7 @@ def _single_octets(pieces: _Pieces, leaf_of: Index) -> tuple[Index, Index]:
     ]
     begin = np.stack([s[0] for s in spans], axis=1).ravel()
     end = np.stack([s[1] for s in spans], axis=1).ravel()
-    count = np.maximum(end - begin + 1, 0)
-    of, nth = repeated(count)
+    of, nth = repeated(np.maximum(end - begin + 1, 0))
     return begin[of] + nth, leaf_of[of >> 1]
 
 
@@ -182,13 +182,16 @@ def _inline_octets(
     begins[1:] = owner[1:] != owner[:-1]
     starts = np.flatnonzero(begins)
     spare[owner[starts]] = octets[starts]
-    slots = np.repeat(spare[:, None], INLINE_OCTETS, axis=1)
-    nth = np.arange(len(owner)) - np.repeat(starts, np.diff(starts, append=len(owner)))
-    slots[owner, nth] = octets
-    packed = np.zeros(len(leaves), np.uint64)
-    for k in range(INLINE_OCTETS):
-        packed |= slots[:, k].astype(np.uint64) << np.uint64(16 + 8 * k)
+    packed = spare.astype(np.uint64) * IN_ALL_PLACES
+    nth = np.arange(len(owner)) - starts[np.cumsum(begins) - 1]
+    owner, octets, nth = owner[~begins], octets[~begins], nth[~begins]
+    instead = (octets ^ spare[owner]).astype(np.uint64) << (16 + 8 * nth).astype(np.uint64)
+    np.bitwise_xor.at(packed, owner, instead)
     return packed
+
+
+# Times an octet: that octet in each of a leaf's five places.
+IN_ALL_PLACES = np.uint64(0x0101010101 << 16)
 
 
 def _first_of_lowest_28() -> npt.NDArray[np.int64]:

@@ -36,9 +36,9 @@ def _stride(info: MapInfo) -> int:
     return info.value_bytes
 
 
-def read_raw(fd: Fd, info: MapInfo) -> Iterator[tuple[bytes, bytes]]:
+def read_raw(fd: Fd, info: MapInfo, batch: int = BATCH) -> Iterator[tuple[bytes, bytes]]:
     """Yield packed keys and packed values of the whole map, batch by batch."""
-    stride, size = _stride(info), min(max(info.max_entries, 1), BATCH)
+    stride, size = _stride(info), min(max(info.max_entries, 1), batch)
     token = ctypes.create_string_buffer(max(info.key_bytes, 8))
     position = None
     while True:
@@ -70,6 +70,16 @@ def read_singly(fd: Fd, info: MapInfo) -> dict[bytes, bytes]:
             entries[key.raw] = value.raw
         previous = ctypes.create_string_buffer(key.raw, info.key_bytes)
     return entries
+
+
+def each_entry(fd: Fd, info: MapInfo, batch: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield a map's entries as they come, reading no more batches than are asked for."""
+    zero = bytes(info.value_bytes)
+    for keys, values in read_raw(fd, info, batch):
+        for key, value in _rows(info, keys, values):
+            shown = _shown(info, value, None)
+            if info.type not in ARRAYS or shown != zero:
+                yield key, shown
 
 
 def read_entries(

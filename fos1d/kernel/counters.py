@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import islice
 
 from fos1d import abi
 from fos1d.errors import KernelError
@@ -12,6 +13,7 @@ from fos1d.kernel.bpffs import Bpffs
 from fos1d.model.objects import WITHOUT_ENTRIES
 from fos1d.model.pins import state_family
 
+SAMPLE_BATCH = 64
 STAT = struct.Struct("=QQ")
 
 
@@ -74,12 +76,13 @@ def map_use(bpffs: Bpffs, path: str) -> MapUse | None:
 
 
 def map_entries(bpffs: Bpffs, path: str, most: int) -> list[tuple[bytes, bytes]]:
-    """Return at most `most` entries of a map, sorted by key; array elements of zeros left out."""
+    """Return at most `most` entries of a map, those that the kernel gives first; array elements
+    of zeros left out."""
     try:
         with bpffs.open(path) as fd:
             info = bpf.map_info(fd)
             if info.type in WITHOUT_ENTRIES:
                 return []
-            return sorted(contents.read_entries(fd, info).items())[:most]
+            return sorted(islice(contents.each_entry(fd, info, SAMPLE_BATCH), most))
     except KernelError:
         return []

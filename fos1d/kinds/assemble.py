@@ -112,7 +112,7 @@ def user_maps(program: EBPFProgram, maps: MapsByName) -> tuple[Map, ...]:
         for key, resource in maps.items()
         if key[0] == namespace and name in resource.spec.accessed_by
     }
-    if blacklist.map_ref:
+    if blacklist.map_ref and blacklist.enabled:
         names.add((namespace, str(blacklist.map_ref)))
     if program.spec.source is None and refused:
         names.clear()

@@ -14,6 +14,7 @@ from fos1d.model.diagnostic import Diagnostic, errors_of
 from fos1d.model.identity import Origin, ResourceId
 from fos1d.model.objects import Attachment
 from fos1d.report.conditions import PassFacts, conditions_of
+from fos1d.report.short import short
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,13 @@ class World:
     def summary(self) -> str:
         """Return the one line that `systemctl status` shows."""
         total, late = len(self.resources), self.not_ready
-        revision = self.source.revision[:12] or "no revision"
-        line = f"{revision}: {total - len(late)} of {total} Ready"
-        if late:
-            line += f"; {late[0].id}: {late[0].ready.condition.message}"
+        line = (
+            f"{short(self.source.revision) or 'no revision'}: {total - len(late)} of {total} Ready"
+        )
+        real = [status for status in late if status.ready.condition.reason != "NotSupportedYet"]
+        if real or late:
+            first = (real or late)[0]
+            line += f"; {first.id}: {first.ready.condition.message}"
         if self.source.error:
             line += f"; source: {self.source.error}"
         if self.held:
