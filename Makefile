@@ -18,7 +18,7 @@ help:
 
 ## sudo make demo     the main job on real packets, in network namespaces, in about a minute
 demo: setup
-	@$(PY) -m demo
+	@$(PY) -m tests.demo
 
 ## sudo make test     all tests; without root those that need none
 test: setup
@@ -32,7 +32,7 @@ check: setup
 bench:
 	@sh packaging/setup.sh bench
 	@$(MAKE) --no-print-directory bpf
-	@$(PY) -m bench $(BENCH)
+	@$(PY) -m tests.bench $(BENCH)
 
 ## make setup         install what is missing, compile the programs
 setup:

@@ -13,6 +13,7 @@ from fos1d.kernel import bpf
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.counters import Count, program_counts
 from fos1d.kernel.port import RealKernel
+from fos1d.model.diagnostic import errors_of
 from fos1d.model.objects import Attachment, Hook
 from fos1d.model.snapshot import Blob, Snapshot
 from fos1d.reconcile import Memory, Options, PassReport, reconcile
@@ -61,6 +62,14 @@ class Applied:
         """Make a pass that must leave nothing undone and nothing wrong."""
         report = self.apply(files)
         assert not report.admission.findings, report.admission.findings
+        assert not report.facts.refusals, report.facts.refusals
+        assert not report.facts.late | report.facts.conflicts.keys()
+        return report
+
+    def ready_or_waiting(self, files: Mapping[str, str | bytes]) -> PassReport:
+        """Make a pass that must leave nothing undone but what waits for an interface."""
+        report = self.apply(files)
+        assert not errors_of(report.admission.findings), report.admission.findings
         assert not report.facts.refusals, report.facts.refusals
         assert not report.facts.late | report.facts.conflicts.keys()
         return report
