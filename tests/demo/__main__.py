@@ -51,9 +51,8 @@ def main() -> int:
         for part in (before, push, traffic, bad_push, foreign_hand, killed, newcomer):
             part(made)
         good = table(made)
-    say(
-        f"\n{'All as it should be' if good else 'Something is wrong'}, {time.monotonic() - began:.0f} s."
-    )
+    end = "All as it should be" if good else "Something is wrong"
+    say(f"\n{end}, {time.monotonic() - began:.0f} s.")
     return 0 if good else 1
 
 
