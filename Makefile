@@ -7,6 +7,7 @@ CLANG_FORMAT ?= clang-format-19
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_HEADERS := $(wildcard bpf/include/fos1/*.h)
 BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=fos1d/objects/%.bpf.o)
+PREFIX ?= /usr/local
 MULTIARCH = $(shell gcc -print-multiarch 2>/dev/null)
 BPF_FLAGS = -O2 -g -Wall -Wextra -Werror -mcpu=v3 -target bpf -Ibpf/include \
 	-I/usr/include/$(MULTIARCH) -ffile-prefix-map=$(CURDIR)=.
@@ -49,6 +50,21 @@ fos1d/objects/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS)
 ## make gen           write fos1d/abi.py anew from the compiled programs
 gen: setup
 	$(PY) bpf/tools/gen_abi.py fos1d/objects fos1d/abi.py
+
+## sudo make install   onto this machine, below PREFIX (/usr/local); make uninstall takes it away
+install: setup
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' sh packaging/install.sh install
+
+uninstall:
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' sh packaging/install.sh uninstall
+
+## make deb           the same as a Debian package: dist/fos1d_*.deb
+deb: setup
+	@DEB_VERSION='$(DEB_VERSION)' DEB_COMPRESS='$(DEB_COMPRESS)' sh packaging/deb.sh
+
+## make test-vm       the package on Debian's kernels 6.1, 6.12 and the newest, in virtual machines
+test-vm: deb
+	@sh tests/vm/matrix.sh $(VM)
 
 ## make clean         remove what was built
 clean:

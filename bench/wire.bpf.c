@@ -129,17 +129,4 @@ int probe6(struct xdp_md *ctx)
 	return XDP_ABORTED;
 }
 
-/* The physical yardsticks: the least that a program can do. */
-SEC("xdp")
-int bare_drop(struct xdp_md *ctx)
-{
-	return XDP_DROP;
-}
-
-SEC("xdp")
-int bare_pass(struct xdp_md *ctx)
-{
-	return XDP_PASS;
-}
-
 char LICENSE[] SEC("license") = "GPL";

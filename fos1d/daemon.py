@@ -37,6 +37,7 @@ from fos1d.settings import Settings
 from fos1d.source.follow import follow
 from fos1d.source.git import GitSource
 from fos1d.source.lastgood import LastGood
+from fos1d.source.lock import only_one
 from fos1d.source.open import open_source, read_once
 from fos1d.wakes import Wakes
 
@@ -385,12 +386,14 @@ def place_of(settings: Settings) -> str:
 
 def run(settings: Settings) -> int:
     """Run the daemon; return its exit code."""
-    return Daemon(settings).run()
+    with only_one(settings.paths.state):
+        return Daemon(settings).run()
 
 
 def once(settings: Settings) -> int:
     """Make one pass and say what came of it: 0 if all is Ready, 3 if a manifest is invalid."""
-    world = Daemon(settings).once()
+    with only_one(settings.paths.state):
+        world = Daemon(settings).once()
     for finding in world.findings:
         print(finding)
     for status in world.not_ready:
@@ -403,10 +406,11 @@ def once(settings: Settings) -> int:
 
 def purge(settings: Settings) -> int:
     """Remove every kernel object of ours, and what was kept to put it back."""
-    kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
-    report = enforce("", Admission({}), Memory(), kernel, options_of(settings), 0.0)
-    kernel.purge()
-    LastGood(settings.paths.state).save([])
+    with only_one(settings.paths.state):
+        kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
+        report = enforce("", Admission({}), Memory(), kernel, options_of(settings), 0.0)
+        kernel.purge()
+        LastGood(settings.paths.state).save([])
     left = [f"{key}: {refusal.message}" for key, refusal in report.facts.refusals.items()]
     for line in left:
         print(line)

@@ -130,6 +130,7 @@ def _load_object(program: Program, data: bytes, name: str, function: str, bpffs:
         if isinstance(program.code, UserObject):
             _without_frags(handle, program)
         _load_into_kernel(opened, handle)
+        _check_bindings(opened, handle, program, bpffs)
         for path, pointer in fresh:
             bpffs.put(Fd(lib().bpf_map__fd(pointer)), path)
         if program.successor is None or isinstance(program.code, BuiltIn):
@@ -270,6 +271,21 @@ def _bind_maps(
             else:
                 fresh.append((path, pointer))
     return fresh
+
+
+def _check_bindings(opened: _Object, handle: int, program: Program, bpffs: Bpffs) -> None:
+    """See that a user's program really uses the maps that say so."""
+    if isinstance(program.code, BuiltIn):
+        return
+    used = bpf.program_info(Fd(lib().bpf_program__fd(handle))).map_ids
+    for name, path in program.maps:
+        with bpffs.open(path) as fd:
+            if bpf.map_info(fd).id not in used:
+                there = ", ".join(sorted(n for n, _ in opened.maps() if "." not in n)) or "none"
+                raise SourceProgramError(
+                    f"{opened.name}: the program uses no map `{name}`, which accessedBy binds to "
+                    f"it; its object has: {there}"
+                )
 
 
 def _own_map(program: Program, name: str, pointer: int) -> str:

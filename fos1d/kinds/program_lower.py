@@ -89,12 +89,30 @@ def lower_interface(
     chained = _chain(interface, parts, lowered) if len(parts) > 1 else [_alone(parts[0])]
     for part, program in zip(parts, chained, strict=True):
         lowered.add(part.declared.resource.id, program)
-    mode = Mode(parts[0].declared.resource.spec.mode)
+    mode = _mode(interface, parts, lowered)
     attachment = Attachment(interface.name, Hook.XDP, chained[0].path, mode)
     for part in parts:
         lowered.add(part.declared.resource.id, attachment)
         if tracks_flows(part.declared.resource.spec.settings):
             _add_companion(interface, part.declared, context, lowered)
+
+
+def _mode(interface: Interface, parts: Sequence[_Part], lowered: Lowered) -> Mode:
+    """Return the mode that the first explicit wish asks for, and tell those who ask otherwise."""
+    wishes = [part.declared for part in parts if part.declared.resource.spec.mode != "auto"]
+    if not wishes:
+        return Mode.AUTO
+    winner = wishes[0].resource
+    for other in wishes[1:]:
+        if other.resource.spec.mode != winner.spec.mode:
+            lowered.note(
+                other.resource.id,
+                "ModeConflict",
+                f"it asks for {other.resource.spec.mode} mode on {interface.name}, where "
+                f"{winner.id} (priority {winner.spec.priority}) asks for {winner.spec.mode}; "
+                "an interface has one mode",
+            )
+    return Mode(winner.spec.mode)
 
 
 # One program
@@ -104,7 +122,7 @@ def _part(
     declared: Declared, interface: Interface, context: Context, lowered: Lowered
 ) -> _Part | None:
     if declared.resource.spec.source is not None:
-        return _user_part(declared, interface)
+        return _user_part(declared, interface, lowered)
     return _filter_part(declared, interface, context, lowered)
 
 
@@ -128,9 +146,17 @@ def _filter_part(
     return _Part(declared, program, interface.link_header_bytes, tuple(listed.sample()))
 
 
-def _user_part(declared: Declared, interface: Interface) -> _Part:
+def _user_part(declared: Declared, interface: Interface, lowered: Lowered) -> _Part:
     code = _user_code(declared)
     bound = {found.label.replace("-", "_"): found.path for found in declared.maps}
+    if bound and isinstance(code, UserSource):
+        lowered.note(
+            declared.resource.id,
+            "MapsNotBound",
+            f"BCC makes its own maps: {', '.join(sorted(bound))} cannot be bound to it; give the "
+            "map a pinPath and open it there (BPF_TABLE_PINNED), and drop accessedBy",
+        )
+        bound = {}
     program = _program(declared, code, code.content_id, {}, bound)
     return _Part(declared, program, interface.link_header_bytes)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fos1d.errors import SourceProgramError, VerifierError
+from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Slots
 from fos1d.plan.actions import Failed
 from tests import frames as f
@@ -234,6 +235,30 @@ def headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Give bcc the distribution's headers where there are none for the running kernel."""
     if not Path(f"/lib/modules/{os.uname().release}/build").exists():
         monkeypatch.setenv("BCC_KERNEL_SOURCE", str(merged_headers(tmp_path / "headers")))
+
+
+def test_a_map_that_the_users_program_does_not_use_is_told(
+    kernel: Applied, user_object: bytes
+) -> None:
+    stray = (
+        f"{HEAD}kind: EBPFMap\nmetadata: {{name: stray}}\nspec: {{type: hash, keySize: 2,"
+        " valueSize: 4, maxEntries: 16, accessedBy: [user]}\n"
+    )
+    files: dict[str, str | bytes] = {"m.yaml": stray, "user.o": user_object}
+    files["p.yaml"] = sourced("user", "{object: user.o, program: drop_ports}")
+    (failed,) = (o for o in kernel.apply(files).outcomes if isinstance(o, Failed))
+    assert "uses no map `stray`" in str(failed.error) and "ports, seen" in str(failed.error)
+
+
+def test_one_interface_has_one_mode(kernel: Applied) -> None:
+    files = {
+        "a.yaml": program("first", "v0", drops("1.1.1.1"), priority=1, mode="generic"),
+        "b.yaml": program("second", "v0", drops("2.2.2.2"), priority=2, mode="native"),
+    }
+    report = kernel.ready(files)
+    (note,) = report.facts.notes[ResourceId("EBPFProgram", "default", "second")]
+    assert note.reason == "ModeConflict" and "first (priority 1)" in note.message
+    assert not report.facts.notes.get(ResourceId("EBPFProgram", "default", "first"))
 
 
 @pytest.mark.usefixtures("headers")

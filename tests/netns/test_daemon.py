@@ -219,6 +219,17 @@ def test_purge_leaves_nothing_of_ours(protected: Site) -> None:
     assert not [path for path in protected.router.bpffs.rglob("*") if not path.is_dir()]
 
 
+def test_there_is_only_one(protected: Site) -> None:
+    import subprocess
+
+    command = [".venv/bin/fos1d", "once", "--config", str(protected.router.config)]
+    words = [*protected.router.namespace.prefix(), *command]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert protected.router.process is not None
+    assert f"process {protected.router.process.pid}" in done.stderr
+
+
 def test_once(site: Site) -> None:
     command = [".venv/bin/fos1d", "once", "--config", str(site.router.config)]
     site.router.write("edge.yaml", program("edge", "wan0", BLOCK))
