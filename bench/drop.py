@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from math import nan
+from subprocess import TimeoutExpired
 
 import numpy as np
 
@@ -12,7 +15,7 @@ from bench import ours, peers
 from bench.networks import Networks, Random, mixed4, prefixes4, prefixes6, strangers
 from bench.results import Bar, Row, Table, middle, spread
 from bench.wire import Gun, Lab, Reading, Router, fire_at_thread, laboratory
-from fos1d.errors import KernelError
+from fos1d.errors import Fos1Error, KernelError
 
 SIZES = {10: "10", 10_000: "10k", 100_000: "100k", 1_000_000: "1M"}
 SOURCES = 1 << 15
@@ -34,45 +37,72 @@ class Side:
     readings: list[Reading] = field(default_factory=list)
     program_ns: float | None = None
     thread_ns: float | None = None
+    failure: str = ""
 
     @property
     def ns(self) -> float:
-        """The figure: the median of rounds."""
-        return middle([reading.router_ns for reading in self.readings])
+        """The figure: the median of rounds; not a number if it could not be set up."""
+        return middle([reading.router_ns for reading in self.readings] or [nan])
 
     @property
     def wall_ns(self) -> float:
         """Both ends together by the clock."""
-        return middle([reading.wall_ns for reading in self.readings])
+        return middle([reading.wall_ns for reading in self.readings] or [nan])
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure."""
+    """How long to measure: rounds, and packets a volley; a third as many go before it uncounted,
+    since the other sides have been in the caches meanwhile."""
 
     rounds: int
     packets: int
 
 
+QUICK = Effort(3, 60_000)
+
+
+def effort_for(size: int, quick: bool) -> Effort:
+    """Return how long to measure lists of a size: of a million, a volley must meet many."""
+    if quick:
+        return QUICK
+    return Effort(9, 300_000) if size > 100_000 else Effort(21, 100_000)
+
+
 def compared(lab: Lab, sides: Sequence[Side], effort: Effort) -> None:
     """Measure all sides in turn, round by round."""
     with ExitStack() as stack:
-        for side in sides:
-            router = stack.enter_context(lab.router())
-            side.setup(router)
-            side.gun = stack.enter_context(lab.gun(router, side.sources))
-            side.gun.fire(len(side.sources))
+        ready = [side for side in sides if _is_ready(side, lab, stack)]
         for _ in range(effort.rounds):
-            for side in sides:
-                if side.gun:
-                    side.readings.append(_fired(side, side.gun, effort.packets))
-        for side in sides:
-            if side.gun:
-                side.thread_ns = fire_at_thread(side.gun, effort.packets)
-                side.program_ns = _probed(side.gun, effort.packets)
+            for side in ready:
+                side.readings.append(_fired(side, effort.packets))
+        for side in ready:
+            side.thread_ns = middle([fire_at_thread(_aimed(side), effort.packets) for _ in "123"])
+            side.program_ns = _probed(_aimed(side), effort.packets)
 
 
-def _fired(side: Side, gun: Gun, packets: int) -> Reading:
+def _is_ready(side: Side, lab: Lab, stack: ExitStack) -> bool:
+    """Set a side up; if that fails, remember why: the others are measured all the same."""
+    router = stack.enter_context(lab.router())
+    try:
+        side.setup(router)
+    except (AssertionError, Fos1Error, RuntimeError, TimeoutExpired) as error:
+        side.failure = " ".join(str(error).split())[:400]
+        print(f"   {side.what} could not be set up: {side.failure}", file=sys.stderr)
+        return False
+    side.gun = stack.enter_context(lab.gun(router, side.sources))
+    side.gun.fire(len(side.sources))
+    return True
+
+
+def _aimed(side: Side) -> Gun:
+    assert side.gun is not None
+    return side.gun
+
+
+def _fired(side: Side, packets: int) -> Reading:
+    gun = _aimed(side)
+    gun.fire(packets // 3)
     reading = gun.fire(packets)
     if reading.delivered > MOST_DELIVERED:
         raise RuntimeError(f"{side.what}: {reading.delivered} of {packets} packets got through")
@@ -84,7 +114,7 @@ def _probed(gun: Gun, packets: int) -> float | None:
     try:
         program = gun.router.xdp_program()
         gun.probe(program, packets)
-        return middle([gun.probe(program, packets) for _ in range(3)])
+        return middle([gun.probe(program, packets) for _ in range(5)])
     except (KernelError, KeyError):
         return None
 
@@ -92,6 +122,9 @@ def _probed(gun: Gun, packets: int) -> float | None:
 def rows_of(sides: Sequence[Side], n: str, yardstick: Side) -> Iterator[Row]:
     """Yield a group's rows, the yardstick among them."""
     for side in sides:
+        if side.failure:
+            yield Row(side.what, n, nan, None, {"rounds": "could not be set up"})
+            continue
         beside = side.wall_ns - yardstick.wall_ns + yardstick.ns
         more: dict[str, float | str] = {
             "rounds": spread([reading.router_ns for reading in side.readings]),
@@ -146,13 +179,12 @@ def drop4(quick: bool) -> Table:
     random = np.random.default_rng(4)
     rows: list[Row] = []
     bars: list[Bar] = []
-    effort = Effort(3, 100_000) if quick else Effort(7, 300_000)
     with laboratory() as lab:
         for size, n in SIZES.items():
             if quick and size > 10_000:
                 break
             sides = sides_of(lab, size, random)
-            compared(lab, list(sides.values()), effort)
+            compared(lab, list(sides.values()), effort_for(size, quick))
             rows += rows_of(list(sides.values()), n, sides["bare"])
             bars += _bars4(sides, n)
     return Table(
@@ -181,7 +213,6 @@ def drop6(quick: bool) -> Table:
     """IPv6: listed sources at two sizes."""
     random = np.random.default_rng(6)
     rows: list[Row] = []
-    effort = Effort(3, 100_000) if quick else Effort(7, 300_000)
     with laboratory() as lab:
         for size in (10_000,) if quick else (10_000, 1_000_000):
             hosts, nets = prefixes6(size, 128, random), prefixes6(size, 48, random)
@@ -197,7 +228,7 @@ def drop6(quick: bool) -> Table:
             ]
             if size == peers.XDP_FILTER_MOST:
                 sides.insert(1, _side("xdp-filter, /128", hosts, peers.run_xdp_filter, of_hosts))
-            compared(lab, sides, effort)
+            compared(lab, sides, effort_for(size, quick))
             rows += rows_of(sides, SIZES[size], sides[0])
     title = "Dropping listed IPv6 sources, random among them"
     return Table("drop6", title, "ns/packet", "bare XDP_DROP", tuple(rows))
@@ -210,17 +241,18 @@ def unlisted(quick: bool) -> Table:
     the blacklist and not what the kernel does with a packet that it lets in.
     """
     random = np.random.default_rng(7)
-    effort = Effort(3, 100_000) if quick else Effort(9, 300_000)
+    effort = QUICK if quick else Effort(31, 100_000)
     most = 100_000 if quick else 1_000_000
-    cases = [
-        ("IPv4 hosts", *(prefixes4(size, 32, random) for size in (10, most))),
-        ("IPv4 /28", *(prefixes4(size, 28, random) for size in (10, most))),
-        ("IPv6 /48", *(prefixes6(size, 48, random) for size in (10, most))),
-    ]
+    cases = (
+        ("IPv4 hosts", prefixes4, 32),
+        ("IPv4 /28", prefixes4, 28),
+        ("IPv6 /48", prefixes6, 48),
+    )
     rows: list[Row] = []
     bars: list[Bar] = []
     with laboratory() as lab:
-        for name, few, many in cases:
+        for name, draw, bits in cases:
+            few, many = (draw(size, bits, random) for size in (10, most))
             sources = strangers(many, SOURCES, random)
             sides = [
                 Side("bare XDP_DROP", _bare_drop(lab), sources),

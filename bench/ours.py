@@ -44,8 +44,9 @@ def run_blacklist_before_drop(router: Router, networks: Networks) -> Applied:
     """Drop the networks, and then all else too by a user's program that follows: so what a packet
     costs that passes the blacklist is not lost in what the kernel does with it afterwards."""
     first = program("bench", INTERFACE, f"{{{BLACKLIST}}}", priority=1)
-    files = {"bench.yaml": first, LIST: networks.netset(), "end.yaml": user_program("bare_drop")}
-    return applied_to(router, {**files, OBJECT: compiled("bare").read_bytes()})
+    files: dict[str, str | bytes] = {"bench.yaml": first, "end.yaml": user_program("bare_drop")}
+    files |= {LIST: networks.netset(), OBJECT: compiled("bare").read_bytes()}
+    return applied_to(router, files)
 
 
 def user_program(function: str) -> str:

@@ -50,7 +50,8 @@ def run_nftables(router: Router, networks: Networks) -> None:
     elements = ",\n".join(networks.lines())
     protocol = "ip" if networks.family == 4 else "ip6"
     rules = (
-        f"table netdev bench {{\n set listed {{ type {kind}; {flags}elements = {{\n{elements}\n}} }}\n"
+        f"table netdev bench {{\n"
+        f" set listed {{ type {kind}; {flags}elements = {{\n{elements}\n}} }}\n"
         f' chain in {{ type filter hook ingress device "{INTERFACE}" priority 0; policy accept;\n'
         f"  {protocol} saddr @listed drop\n }}\n}}\n"
     )

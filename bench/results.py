@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -72,6 +73,8 @@ def shown(value: float | str | None) -> str:
         return ""
     if isinstance(value, str):
         return value
+    if isnan(value):
+        return "-"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -21,10 +21,7 @@ def plan_offline(paths: Sequence[Path] | None, settings: Settings) -> PlanView:
 
     Raises SourceError and KernelError as a pass does.
     """
-    if paths is None:
-        snapshot = read_once(open_source(settings))
-    else:
-        snapshot = collect(list(paths)).snapshot
+    snapshot = read_once(open_source(settings)) if paths is None else collect(list(paths)).snapshot
     memory = Memory(in_force=LastGood(settings.paths.state).load())
     kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
     try:

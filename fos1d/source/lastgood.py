@@ -45,7 +45,8 @@ class LastGood:
         _write(self.folder / "inforce.json", text.encode())
         used = {row["manifest"] for row in rows}
         used |= {name for row in rows for name in row["files"].values()}
-        for path in (self.folder / "contents").iterdir():
+        folder = self.folder / "contents"
+        for path in folder.iterdir() if folder.is_dir() else ():
             if path.name not in used:
                 path.unlink()
         self._kept = {blob_id: name for blob_id, name in self._kept.items() if name in used}
