@@ -10,11 +10,11 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 
-from fos1d.errors import Fos1Error, SourceError
+from fos1d.errors import Fos1Error, KernelError, SourceError
 from fos1d.inquiry import details_of, plan_view
 from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.monitor import LinkMonitor, PinMonitor
@@ -82,7 +82,7 @@ class Daemon:
         self._follower = follow(self._source, lambda: self._wakes.wake("source"))
         self._snapshot = self._follower.snapshot
         self._links = LinkMonitor(lambda: self._wakes.wake("link"))
-        self._pins = PinMonitor(settings.paths.bpffs, lambda: self._wakes.wake("pin"))
+        self._pins = PinMonitor(self._kernel.bpffs, lambda: self._wakes.wake("pin"))
         self._world = World(node=settings.node.name, started_s=time.time())
         self._world_changed = threading.Condition()
         self._confirmed = ""
@@ -118,10 +118,13 @@ class Daemon:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, lambda *_: self._wakes.wake("SIGHUP"))
         self._links.start()
-        self._pins.start()
+        for begin in (self._pins.start, self._follower.start):
+            self._or_tell(begin)
+
+    def _or_tell(self, work: Callable[[], None]) -> None:
         try:
-            self._follower.start()
-        except SourceError as error:
+            work()
+        except (KernelError, SourceError) as error:
             self._tell(EventType.WARNING, error.reason, str(error))
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -129,6 +132,7 @@ class Daemon:
         self._wakes.wake("stop")
 
     def _turn(self) -> None:
+        self._or_tell(self._pins.cover)
         now = time.monotonic()
         woken = self._wakes.wait(max(0.0, min(self._due.values()) - now))
         for work in woken.work:

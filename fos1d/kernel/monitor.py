@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
+from typing import TypeAlias
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
+from watchdog.observers.inotify_c import (
+    CallbackId,
+    InotifyConstants,
+    InotifyEvent,
+    InotifyFD,
+    Mask,
+    WatchDescriptor,
+)
 
+from fos1d.errors import KernelError
+from fos1d.kernel.bpffs import Bpffs
+
+Inode: TypeAlias = tuple[int, int]
+
+COMING_AND_GOING = Mask(
+    InotifyConstants.IN_ONLYDIR
+    | InotifyConstants.IN_CREATE
+    | InotifyConstants.IN_DELETE
+    | InotifyConstants.IN_MOVED_FROM
+    | InotifyConstants.IN_MOVED_TO
+)
 RTMGRP_LINK = 1
 RTM_NEWLINK, RTM_DELLINK = 16, 17
 HEADER = struct.Struct("=IHHII")
@@ -60,31 +84,115 @@ def _tells_of_links(message: bytes) -> bool:
     return False
 
 
-class PinMonitor(FileSystemEventHandler):
-    """Calls `wake` when a pin below our folder comes or goes (inotify works on bpffs)."""
+class PinMonitor:
+    """Calls `wake` when a pin of ours comes or goes: below our folder, or at a user's path.
 
-    def __init__(self, root: Path, wake: Callable[[], None]) -> None:
+    inotify works on bpffs. It watches inodes, so `cover` is called after each pass, which may have
+    made folders, or found others in their place.
+    """
+
+    def __init__(self, bpffs: Bpffs, wake: Callable[[], None]) -> None:
+        self._bpffs = bpffs
         self._wake = wake
-        self._observer = Observer()
-        self._observer.schedule(self, str(root), recursive=True)
+        self._reader: InotifyFD | None = None
+        self._posts: dict[Inode, _Post] = {}
 
     def start(self) -> None:
-        """Begin to watch."""
-        self._observer.start()
+        """Begin to watch.
+
+        Raises KernelError at inotify's limits; so does `cover`.
+        """
+        try:
+            self._reader = InotifyFD()
+        except OSError as error:
+            raise _explained(error) from error
+        self._reader.start()
+        self.cover()
 
     def stop(self) -> None:
         """End watching."""
-        self._observer.stop()
-        self._observer.join()
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader.join()
 
-    def on_created(self, event: FileSystemEvent) -> None:
-        """A pin came."""
-        self._wake()
+    def cover(self) -> None:
+        """Watch the folders as they are now; wake a pass if one of them was not watched."""
+        if self._reader is None:
+            return
+        wanted = dict(_spots(self._bpffs))
+        for inode, post in list(self._posts.items()):
+            if post.gone or wanted.get(inode) != post.spot:
+                self._leave(self._reader, self._posts.pop(inode))
+        fresh = wanted.keys() - self._posts.keys()
+        for inode in fresh:
+            self._posts[inode] = self._occupy(self._reader, wanted[inode])
+        if fresh:
+            self._wake()
 
-    def on_deleted(self, event: FileSystemEvent) -> None:
-        """A pin went."""
-        self._wake()
+    def _occupy(self, reader: InotifyFD, spot: _Spot) -> _Post:
+        post = _Post(spot, self._wake)
+        try:
+            path, identity = os.fsencode(spot.folder), CallbackId(id(post))
+            post.descriptor = reader.add_callback(path, COMING_AND_GOING, post, identity)
+        except FileNotFoundError:
+            post.gone = True
+        except OSError as error:
+            raise _explained(error) from error
+        return post
 
-    def on_moved(self, event: FileSystemEvent) -> None:
-        """A pin was put over another."""
-        self._wake()
+    def _leave(self, reader: InotifyFD, post: _Post) -> None:
+        if post.descriptor is not None and not post.gone:
+            reader.remove_callbacks([(post.descriptor, CallbackId(id(post)))])
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """A folder, and the names in it that matter; None: all."""
+
+    folder: Path
+    names: frozenset[str] | None = None
+
+
+def _spots(bpffs: Bpffs) -> Iterator[tuple[Inode, _Spot]]:
+    """Yield users' folders that hold aliases, then ours, which win."""
+    aliases = sorted((Path(path) for path, _ in bpffs.aliases()), key=attrgetter("parent"))
+    for folder, paths in groupby(aliases, key=attrgetter("parent")):
+        yield from _found(_Spot(folder, frozenset(path.name for path in paths)))
+    for folder, _, _ in os.walk(bpffs.root):
+        yield from _found(_Spot(Path(folder)))
+
+
+def _found(spot: _Spot) -> Iterator[tuple[Inode, _Spot]]:
+    with suppress(OSError):
+        info = spot.folder.stat()
+        yield (info.st_dev, info.st_ino), spot
+
+
+@dataclass(slots=True, eq=False)
+class _Post:
+    """Who hears of one folder, as watchdog wants it."""
+
+    spot: _Spot
+    wake: Callable[[], None]
+    descriptor: WatchDescriptor | None = None
+    gone: bool = False
+
+    def on_event(self, event: InotifyEvent) -> None:
+        """Wake a pass if the name matters."""
+        if self.spot.names is None or os.fsdecode(event.name) in self.spot.names:
+            self.wake()
+
+    def on_watch_deleted(self, wd: WatchDescriptor) -> None:
+        """Wake a pass: the folder is gone, or the file system was unmounted."""
+        self.gone = True
+        self.wake()
+
+    def on_queue_overflow(self) -> None:
+        """Wake a pass: something happened, whatever it was."""
+        self.wake()
+
+
+def _explained(error: OSError) -> KernelError:
+    what = f"pins that are removed will be noticed only at the next resync: inotify: {error}"
+    advice = "raise fs.inotify.max_user_instances and max_user_watches with sysctl"
+    return KernelError(f"{what}; {advice}", error.errno or 0)

@@ -51,7 +51,11 @@ class RealKernel:
         return Facts(interfaces, Features(tcx=tcx), object_digests())
 
     def observe(self, desired: Mapping[Key, KernelObject]) -> State:
-        """Return what is there, once leftovers without meaning are gone."""
+        """Return what is there, once leftovers without meaning are gone.
+
+        Somebody may have unmounted the BPF file system: then it is mounted again, and is empty.
+        """
+        open_root(self.bpffs.root)
         names = {link.interface.index: name for name, link in self.netlink.links().items()}
         self.bpffs.tidy([names.get(index, "") for index in self.netlink.clsact_interfaces()])
         return observe(self.bpffs, self.netlink, desired, self._executor.ours)
