@@ -32,7 +32,7 @@ from fos1d.model.objects import (
     Table,
 )
 from fos1d.plan.actions import Action, Create, Delete, Replace
-from fos1d.plan.contents import contents_delta, keys_of
+from fos1d.plan.contents import contents_delta, keys_of, unpack
 
 
 @dataclass(slots=True)
@@ -54,18 +54,21 @@ class Executor:
         that the next pass would not find.
         """
         match action:
-            case Create(new=new, carry_from=carry_from):
-                return self._make(new, None, carry_from)
+            case Create(new=Map() as new, carry_from=str(old), declared=declared):
+                self._renew_map(new, old, declared)
+                return ""
+            case Create(new=new):
+                return self._make(new, None)
             case Replace(old=old, new=new):
-                return self._make(new, old, None)
+                return self._make(new, old)
             case Delete(old=old, carry_to=carry_to):
                 self._delete(old, carry_to)
                 return ""
 
-    def _make(self, new: KernelObject, old: Observed | None, carry_from: str | None) -> str:
+    def _make(self, new: KernelObject, old: Observed | None) -> str:
         match new:
             case Map():
-                self._make_map(new, carry_from)
+                self._make_map(new)
             case Table():
                 self._make_table(new)
             case Entries():
@@ -100,13 +103,25 @@ class Executor:
 
     # Maps
 
-    def _make_map(self, new: Map, carry_from: str | None) -> None:
+    def _make_map(self, new: Map) -> None:
         with bpf.create_map(new) as fd:
-            if carry_from and new.type not in WITHOUT_ENTRIES:
-                with self.bpffs.open(carry_from) as old:
-                    contents.copy_entries(old, fd)
-                self._carry_ledger(carry_from, new.path)
             self.bpffs.put(fd, new.path)
+
+    def _renew_map(self, new: Map, old: str, declared: Entries | None) -> None:
+        with bpf.create_map(new) as fd:
+            if new.type not in WITHOUT_ENTRIES:
+                self._carry(old, fd, declared)
+                self._carry_ledger(old, new.path)
+            self.bpffs.put(fd, new.path)
+
+    def _carry(self, old: str, target: Fd, declared: Entries | None) -> None:
+        """Copy what fits, declared entries first: they are what must be there."""
+        if declared is not None:
+            self._write_ledger(declared)
+            contents.write_entries(target, bpf.map_info(target), unpack(declared))
+        if declared is None or not declared.exclusive:
+            with self.bpffs.open(old) as source:
+                contents.copy_entries(source, target, keys_of(declared) if declared else ())
 
     def _carry_ledger(self, old: str, new: str) -> None:
         for path in list(self.bpffs.pins(f"ledger/{old}")):
@@ -139,7 +154,8 @@ class Executor:
                     value = program.number.to_bytes(4, "little")
                     contents.write_raw_one(chain, info, slot.to_bytes(4, "little"), value)
 
-    # Entries: first note what will be ours, then write, then forget what is ours no more.
+    # Entries: first note what will be ours, then write, then forget what is ours no more. A map
+    # without room for both makes room first.
 
     def _write_entries(self, new: Entries) -> None:
         with self.bpffs.open(new.map) as fd:
@@ -147,8 +163,10 @@ class Executor:
             observed = read_entries(self.bpffs, new.map, info, new)
             delta = contents_delta(new, observed)
             ledger = self._write_ledger(new)
+            fits = len(keys_of(observed)) + len(delta.added) <= info.max_entries
+            contents.delete_entries(fd, info, () if fits else delta.removed)
             contents.write_entries(fd, info, {**delta.added, **delta.corrected})
-            contents.delete_entries(fd, info, delta.removed)
+            contents.delete_entries(fd, info, delta.removed if fits else ())
         self._keep_ledger(new.map, ledger)
 
     def _delete_entries(self, old: Entries) -> None:

@@ -55,10 +55,10 @@ class SimulatedKernel:
     def execute(self, action: Action) -> str:
         """Carry out one action, or refuse it as the real kernel would."""
         match action:
-            case Create(new=new, carry_from=carry_from):
+            case Create(new=new, carry_from=carry_from, declared=declared):
                 self._make(new)
                 if carry_from and isinstance(new, Map):
-                    self._carry(carry_from, new)
+                    self._carry(carry_from, new, declared)
             case Replace(new=new):
                 self._make(new)
             case Delete(old=old):
@@ -99,9 +99,12 @@ class SimulatedKernel:
         self.objects[key_of(new)] = new
         self._set_contents(new.path, new.key_bytes, new.value_bytes, {}, b"")
 
-    def _carry(self, source: str, target: Map) -> None:
+    def _carry(self, source: str, target: Map, declared: Entries | None) -> None:
         old = self._contents(source, target.key_bytes, target.value_bytes)
-        kept = dict(sorted(unpack(old).items())[: target.max_entries])
+        first = unpack(declared) if declared else {}
+        carried = {} if declared and declared.exclusive else unpack(old)
+        others = sorted((key, value) for key, value in carried.items() if key not in first)
+        kept = {**first, **dict(others[: max(target.max_entries - len(first), 0)])}
         self._set_contents(target.path, target.key_bytes, target.value_bytes, kept, old.ledger)
 
     def _contents(self, path: str, key_bytes: int, value_bytes: int) -> Entries:

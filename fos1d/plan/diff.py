@@ -54,7 +54,7 @@ def _makes(wanted: Desired, observed: State) -> list[Action]:
     for key, new in sorted(wanted.items(), key=lambda item: (_rank(item[1]), item[0])):
         old = observed.get(key)
         if old is None:
-            makes.append(Create(new, _carry_from(new, observed)))
+            makes.append(_create(new, wanted, observed))
         elif isinstance(old, Foreign):
             continue
         elif not satisfied(new, old) or renewed.intersection(needs(new)):
@@ -79,6 +79,14 @@ def satisfied(desired: KernelObject, observed: Observed | None) -> bool:
 
 def _mode_fits(wanted: Mode, actual: Mode) -> bool:
     return wanted is actual or (wanted is Mode.AUTO and actual in (Mode.NATIVE, Mode.GENERIC))
+
+
+def _create(new: KernelObject, wanted: Desired, observed: State) -> Create:
+    old = _carry_from(new, observed)
+    if old is None or not isinstance(new, Map):
+        return Create(new)
+    declared = wanted.get(Key("entries", new.path))
+    return Create(new, old, declared if isinstance(declared, Entries) else None)
 
 
 def _carry_from(new: KernelObject, observed: State) -> str | None:
