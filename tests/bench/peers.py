@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.networks import Networks
-from bench.wire import INTERFACE, Router
+from tests.bench.networks import Networks
+from tests.bench.wire import INTERFACE, Router
 from fos1d.kernel import bpf, contents
 from tests.lab import command
 

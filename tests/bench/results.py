@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.objects import BUILD
+from tests.bench.objects import BUILD
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "design" / "performance.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "design" / "performance.md"
 LATEST = BUILD / "latest.json"
 
 

@@ -49,7 +49,7 @@ struct {
 	__type(value, __u32);
 } under_test SEC(".maps");
 
-/* Set by the bench, in this order (bench/wire.py). */
+/* Set by the bench, in this order (tests/bench/wire.py). */
 const volatile struct {
 	__u32 source_count;
 	__u32 out_ifindex;

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.networks import Networks
-from bench.objects import compiled
-from bench.wire import INTERFACE, Router
+from tests.bench.networks import Networks
+from tests.bench.objects import compiled
+from tests.bench.wire import INTERFACE, Router
 from fos1d.kernel.port import RealKernel
 from tests.applied import HEAD, Applied, program
 from tests.lab import bpf_folder

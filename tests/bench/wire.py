@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.networks import Networks
-from bench.objects import (
+from tests.bench.networks import Networks
+from tests.bench.objects import (
     Loaded,
     loaded,
     program_by_id,
@@ -209,7 +209,7 @@ def datagram(family: int, dest: str | None = None) -> bytes:
 
 
 def table_of(sources: Networks, frame: bytes) -> bytes:
-    """Return the sources as bench/wire.bpf.c reads them; IPv4 ones with the header's checksum."""
+    """Return the sources as tests/bench/wire.bpf.c reads them; IPv4 ones with the header's checksum."""
     if sources.family == 6:
         return np.stack([sources.high, sources.low], axis=1).astype(">u8").tobytes()
     words = np.frombuffer(frame[14:34], ">u2").astype(np.uint64)

@@ -11,10 +11,10 @@ from subprocess import TimeoutExpired
 
 import numpy as np
 
-from bench import ours, peers
-from bench.networks import Networks, Random, mixed4, prefixes4, prefixes6, strangers
-from bench.results import Bar, Row, Table, middle, spread
-from bench.wire import Gun, Lab, Reading, Router, fire_at_thread, laboratory
+from tests.bench import ours, peers
+from tests.bench.networks import Networks, Random, mixed4, prefixes4, prefixes6, strangers
+from tests.bench.results import Bar, Row, Table, middle, spread
+from tests.bench.wire import Gun, Lab, Reading, Router, fire_at_thread, laboratory
 from fos1d.errors import Fos1Error, KernelError
 
 SIZES = {10: "10", 10_000: "10k", 100_000: "100k", 1_000_000: "1M"}
