@@ -138,45 +138,32 @@ static __always_inline bool filter_has(u64 high)
 	return word && (*word >> (bit & 63)) & 1;
 }
 
-/* Borrow of one - other - borrow: 1 if that is below zero, else 0. */
-static __always_inline u64 borrow_of(u64 one, u64 other, u64 borrow)
-{
-	u64 difference = one - other - borrow;
-
-	return ((~one & other) | ((~one | other) & difference)) >> 63;
-}
-
-static __always_inline u32
-node_rank_by_all_bits(const struct fos1_set6_node *node, u64 high, u64 low)
-{
-	u32 above = 0;
-
-#pragma unroll
-	for (int i = 0; i < FOS1_SET6_KEYS; i++)
-		above += borrow_of(high, node->high[i],
-				   borrow_of(low, node->low[i], 0));
-	return FOS1_SET6_KEYS - above;
-}
-
-/* How many of a node's keys are not above the address. The first 63 bits tell
- * nearly always, from one cache line. Without branches: one in two would be
- * mispredicted, and a verifier that knows the rank follows every way through
- * the tree.
+/* Zero, but not so that the verifier knows: what is added to it stays unknown.
+ * From Linux 6.14 on it follows the constant index of an array element, and
+ * would walk every way through the tree.
  */
+static __always_inline u32 unknown_zero(u64 word)
+{
+	u64 same = word;
+
+	asm volatile("" : "+r"(same));
+	return word & ~same;
+}
+
+/* How many of a node's keys are not above the address. */
 static __always_inline u32 node_rank(const struct fos1_set6_node *node,
 				     u64 high, u64 low)
 {
-	u32 above = 0, rank, last;
+	u32 rank = 0;
 
 #pragma unroll
-	for (int i = 0; i < FOS1_SET6_KEYS; i++)
-		above += ((high >> 1) - (node->high[i] >> 1)) >> 63;
-	rank = FOS1_SET6_KEYS - above;
-	last = (rank - 1) & (FOS1_SET6_KEYS - 1);
-	if (rank && (node->high[last] > high ||
-		     (node->high[last] == high && node->low[last] > low)))
-		return node_rank_by_all_bits(node, high, low);
-	return rank;
+	for (int i = 0; i < FOS1_SET6_KEYS; i++) {
+		if (node->high[i] > high ||
+		    (node->high[i] == high && node->low[i] > low))
+			break;
+		rank++;
+	}
+	return rank + unknown_zero(node->high[0]);
 }
 
 static __always_inline bool set6_has(const __be32 address[4])
