@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import lab
+from tests.netns.forked import forked
 from tests.running import Router, router
 
 WAN4, LAN4 = "203.0.113", "10.0.0"
@@ -45,5 +46,5 @@ def site(bpffs: Path, tmp_path: Path) -> Iterator[Site]:
         wan.ip("route", "add", f"{LAN6}:/64", "via", f"{WAN6}:1")
         lan.ip("route", "add", "default", "via", f"{LAN4}.1")
         lan.ip("route", "add", "default", "via", f"{LAN6}:1")
-        with router(middle, tmp_path, bpffs) as made:
+        with router(middle, tmp_path, bpffs, launch=forked) as made:
             yield Site(wan, lan, made)
