@@ -93,6 +93,7 @@ class Size(IntEnum):
     TRACKED_INTERFACES = 1024
     CONNECTION_SOURCES = 65536
     CHAIN_SLOTS = 32
+    FRAGMENTED = 4096
 
 
 class Time(IntEnum):
@@ -125,6 +126,15 @@ FLOW6_KEY: Record = [
     ("port_b", ">u2"),
     ("protocol", "<u1"),
     ("pad", "<u1", (3,)),
+]
+
+FRAGMENT_KEY: Record = [
+    ("source", ">u4", (4,)),
+    ("dest", ">u4", (4,)),
+    ("id", ">u4"),
+    ("is_v6", "<u1"),
+    ("protocol", "<u1"),
+    ("pad", "<u1", (2,)),
 ]
 
 NEWCOMERS: Record = [
@@ -182,6 +192,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "crowds": MapShape(2, 4, 40, 4097, 0),
         "flows4": MapShape(1, 16, 24, 65536, 0),
         "flows6": MapShape(1, 40, 24, 65536, 0),
+        "fragments": MapShape(9, 40, 8, 4096, 0),
         "new_flows4": MapShape(9, 16, 24, 65536, 0),
         "new_flows6": MapShape(9, 40, 24, 65536, 0),
         "newcomers": MapShape(2, 4, 16, 1, 0),
@@ -192,7 +203,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "set6_nodes": MapShape(2, 4, 128, 1, 1024),
         "sources": MapShape(9, 8, 40, 65536, 0),
         "stats": MapShape(6, 4, 16, 18, 0),
-        "tracking": MapShape(1, 4, 8, 1024, 0),
+        "tracking": MapShape(9, 4, 8, 1024, 0),
         "user4_0": MapShape(11, 8, 4, 1, 1),
         "user4_1": MapShape(11, 8, 4, 1, 1),
         "user4_2": MapShape(11, 8, 4, 1, 1),
@@ -217,7 +228,7 @@ KNOBS: dict[str, dict[str, Knob]] = {
         "counts_loopback": Knob(1, 1, "whether packets of the loopback interface are counted"),
         "failsafe_port": Knob(2, 16, "TCP ports, in host order, that the flow check and the connection limits never close"),
         "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
-        "grace_ns": Knob(8, 1, "nanoseconds after the first packet during which unknown flows are adopted"),
+        "grace_ns": Knob(8, 1, "nanoseconds after it attaches during which unknown flows are adopted"),
         "has_set4": Knob(1, 1, "whether the program has a set of IPv4 sources to drop"),
         "has_set6": Knob(1, 1, "whether the program has a set of IPv6 sources to drop"),
         "icmp_cost": Knob(8, 1, "bucket time that an ICMP packet takes of its source's allowance, 0: no limit"),

@@ -142,6 +142,13 @@ def write_raw_one(fd: Fd, info: MapInfo, key: bytes, value: bytes) -> None:
         raise _write_error(info, -result)
 
 
+def add_entry(fd: Fd, info: MapInfo, key: bytes, value: bytes) -> None:
+    """Write one element unless it is there already."""
+    result = libbpf.lib().bpf_map_update_elem(fd.number, key, value, BPF_NOEXIST)
+    if result not in (0, -errno.EEXIST):
+        raise _write_error(info, -result)
+
+
 def _write_error(info: MapInfo, number: int) -> KernelError:
     if number not in (errno.E2BIG, errno.ENOSPC):
         return error_of(number, f"write to the map {info.name}")

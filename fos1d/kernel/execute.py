@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from fos1d.errors import HeldByOther, KernelError, SelfCheckFailed, Waiting
 from fos1d.kernel import attach, bpf, contents
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.bpffs import Bpffs
+from fos1d.kernel.flows import begin_tracking
 from fos1d.kernel.loader import load
 from fos1d.kernel.netlink import Link, Netlink
 from fos1d.kernel.observe import read_entries
@@ -31,6 +33,7 @@ from fos1d.model.objects import (
     Slots,
     Table,
 )
+from fos1d.model.pins import interface_of_chain
 from fos1d.plan.actions import Action, Create, Delete, Replace
 from fos1d.plan.contents import contents_delta, keys_of, unpack
 
@@ -153,6 +156,9 @@ class Executor:
                 with self.bpffs.open(path) as program:
                     value = program.number.to_bytes(4, "little")
                     contents.write_raw_one(chain, info, slot.to_bytes(4, "little"), value)
+        if link := self.netlink.links().get(interface_of_chain(new.chain)):
+            for path in new.programs:
+                self._begin_tracking(path, link)
 
     # Entries: first note what will be ours, then write, then forget what is ours no more. A map
     # without room for both makes room first.
@@ -221,6 +227,8 @@ class Executor:
 
     def _make_alias(self, new: PinAlias, old: Observed | None) -> None:
         place = Path(new.path)
+        if place.is_relative_to(self.bpffs.root):
+            raise KernelError(f"{place} is in the daemon's own folder; choose another pinPath")
         with self.bpffs.open(new.map) as fd:
             self.bpffs.remember_alias(new.path, bpf.map_info(fd).id)
             try:
@@ -251,10 +259,16 @@ class Executor:
                 case Mode.CLSACT:
                     attach.clsact_set(self.netlink, self.bpffs, link.interface.index, program, new)
                 case Mode.AUTO | Mode.NATIVE | Mode.GENERIC:
-                    return self._attach_xdp(link, program, new, old)
+                    remark = self._attach_xdp(link, program, new, old)
+                    self._begin_tracking(new.program, link)
+                    return remark
         if old is not None and old.mode is not new.mode:
             self._detach(old)
         return ""
+
+    def _begin_tracking(self, program: str, link: Link) -> None:
+        now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        begin_tracking(self.bpffs, program, link.interface.index, now_ns)
 
     def _attach_xdp(self, link: Link, program: Fd, new: Attachment, old: Attachment | None) -> str:
         index, where = link.interface.index, new.interface

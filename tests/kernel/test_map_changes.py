@@ -117,3 +117,12 @@ def test_a_map_that_others_filled_says_what_to_do(kernel: Applied) -> None:
     (refusal,) = report.facts.refusals.values()
     assert "is full (maxEntries 2)" in str(refusal)
     assert held(kernel) == {1: 1, 8: 8}
+
+
+def test_a_pin_among_our_own_is_refused(kernel: Applied) -> None:
+    """The root is a setting, which `validate` does not know."""
+    root = kernel.kernel.bpffs.root
+    report = kernel.apply(declared("hash", 2, {1: 1}, pinPath=root / "program/mine"))
+    (refusal,) = report.facts.refusals.values()
+    assert "the daemon's own folder" in str(refusal)
+    assert not (root / "program/mine").exists()

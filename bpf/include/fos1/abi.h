@@ -51,6 +51,7 @@ enum fos1_size {
 	FOS1_TRACKED_INTERFACES = 1024,
 	FOS1_CONNECTION_SOURCES = 65536,
 	FOS1_CHAIN_SLOTS = 32,
+	FOS1_FRAGMENTED = 4096,
 };
 
 /* Buckets keep time in 1/64 ns, so that high rates lose no fraction. */
@@ -138,6 +139,17 @@ struct fos1_tracking {
 	__u64 since_ns;
 };
 FOS1_SIZE(struct fos1_tracking, 8);
+
+/* What the fragments of one datagram share; protocol only in IPv4. */
+struct fos1_fragment_key {
+	__be32 source[4];
+	__be32 dest[4];
+	__be32 id;
+	__u8 is_v6;
+	__u8 protocol;
+	__u8 pad[2];
+};
+FOS1_SIZE(struct fos1_fragment_key, 40);
 
 /* A flow's ends, in an order that both directions share: a is the lower. */
 struct fos1_flow4_key {
