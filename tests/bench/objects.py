@@ -73,6 +73,7 @@ def lib() -> ctypes.CDLL:
         ("bpf_object__open_file", c_void_p, [c_char_p, c_void_p]),
         ("bpf_map_get_fd_by_id", c_int, [ctypes.c_uint32]),
         ("bpf_prog_get_fd_by_id", c_int, [ctypes.c_uint32]),
+        ("bpf_xdp_query_id", c_int, [c_int, c_int, ctypes.POINTER(ctypes.c_uint32)]),
         ("bpf_map__set_initial_value", c_int, [c_void_p, c_void_p, c_size_t]),
     ):
         function = getattr(library, name)

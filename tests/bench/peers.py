@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from fos1d.kernel import bpf, contents
 from tests.bench.networks import Networks
 from tests.bench.wire import INTERFACE, Router
-from fos1d.kernel import bpf, contents
 from tests.lab import command
 
 PATIENCE_S = 600.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from math import isnan
@@ -16,6 +17,7 @@ from typing import Any
 from tests.bench.objects import BUILD
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "design" / "performance.md"
+PICTURE_COLUMNS = 50
 LATEST = BUILD / "latest.json"
 
 
@@ -125,6 +127,21 @@ def printed(table: Table) -> str:
     return "\n".join(lines)
 
 
+def bars_drawn(table: Table) -> str:
+    """Return a picture of a table's values for a terminal, one line a row, a scale for each n."""
+    most: dict[str, float] = {}
+    for row in table.rows:
+        most[row.n] = max(most.get(row.n, 0.0), 0.0 if isnan(row.value) else row.value)
+    width = max((len(row.what) + len(row.n) for row in table.rows), default=0) + 2
+    return "\n".join(_drawn(row, most[row.n], width) for row in table.rows)
+
+
+def _drawn(row: Row, most: float, width: int) -> str:
+    label = f"{row.what}  {row.n}".ljust(width)
+    length = 0 if isnan(row.value) or not most else round(PICTURE_COLUMNS * row.value / most)
+    return f"   {label} {'█' * length}{'' if length else '▏'} {shown(row.value)}"
+
+
 def markdown(table: Table, where: str) -> str:
     """Return a table for the document; `where` says when and on what it was measured."""
     heads = columns_of(table)
@@ -146,6 +163,7 @@ def circumstances(quick: bool) -> dict[str, str]:
         "cpu": f"{len(models)} x {models[0] if models else platform.machine()}",
         "python": platform.python_version(),
         "rounds": "quick" if quick else "full",
+        "load": f"{os.getloadavg()[1]:.1f}",
     }
 
 
@@ -158,7 +176,12 @@ def keep(table: Table, quick: bool) -> None:
     LATEST.parent.mkdir(parents=True, exist_ok=True)
     LATEST.write_text(json.dumps(found, indent=1, default=str) + "\n")
     if not quick:
-        _write_document(table, f"{where['date']}, Linux {where['kernel']}, {where['cpu']}")
+        _write_document(table, ", ".join(_words(where)))
+
+
+def _words(where: Mapping[str, str]) -> Iterator[str]:
+    yield from (where["date"], f"Linux {where['kernel']}", where["cpu"])
+    yield f"load average at the end {where['load']}"
 
 
 def _write_document(table: Table, where: str) -> None:

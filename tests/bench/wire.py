@@ -19,6 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fos1d.kernel import attach, bpf, contents
+from fos1d.kernel.bpf import Fd
+from fos1d.model.objects import Mode
+from tests import frames, lab
 from tests.bench.networks import Networks
 from tests.bench.objects import (
     Loaded,
@@ -28,14 +32,12 @@ from tests.bench.objects import (
     test_run,
     write_elements,
 )
-from fos1d.kernel import attach, bpf, contents
-from fos1d.kernel.bpf import Fd
-from fos1d.model.objects import Mode
-from tests import frames, lab
 
 INTERFACE = "bench-in"
 OUT = "bench-out"
 MAC = "02:00:00:00:00:02"
+MAC_BYTES = bytes.fromhex(MAC.replace(":", ""))
+HOPS = 64
 ROUTER = {4: "198.51.100.1", 6: "2001:db8:1::1"}
 NET = {4: "198.51.100.1/24", 6: "2001:db8:1::1/64"}
 CPU = max(os.sched_getaffinity(0))
@@ -185,7 +187,7 @@ class Lab:
     def gun(self, router: Router, sources: Networks, frame: bytes | None = None) -> Iterator[Gun]:
         """Aim at a router with the given sources."""
         family = sources.family
-        knobs = struct.pack("=II", len(sources), router.out_index)
+        knobs = struct.pack("=II6sBx", len(sources), router.out_index, MAC_BYTES, HOPS)
         name = f"sources{family}"
         with loaded("wire", knobs, {name: len(sources)}) as found:
             frame = frame or datagram(family)
@@ -205,11 +207,11 @@ def datagram(family: int, dest: str | None = None) -> bytes:
         packet = frames.ipv4("192.0.2.1", dest or ROUTER[4], frames.UDP, content)
     else:
         packet = frames.ipv6("2001:db8:2::1", dest or ROUTER[6], frames.UDP, content[:8])
-    return bytes.fromhex(MAC.replace(":", "")) + frames.ethernet(packet)[6:]
+    return MAC_BYTES + frames.ethernet(packet)[6:]
 
 
 def table_of(sources: Networks, frame: bytes) -> bytes:
-    """Return the sources as tests/bench/wire.bpf.c reads them; IPv4 ones with the header's checksum."""
+    """Return the sources as wire.bpf.c reads them, IPv4 ones with the header's checksum."""
     if sources.family == 6:
         return np.stack([sources.high, sources.low], axis=1).astype(">u8").tobytes()
     words = np.frombuffer(frame[14:34], ">u2").astype(np.uint64)
