@@ -24,7 +24,7 @@ from tests.applied import HEAD, Applied, program, snapshot
 from tests.bench.clock import WAN, Place, cpu_s, memory_mb, place, process_of
 from tests.bench.networks import mixed4
 from tests.bench.ours import EVERYTHING, LIST
-from tests.bench.results import Bar, Row, Table, middle, spread
+from tests.bench.results import Bar, Row, Table, middle, spread, tick
 
 Files = Mapping[str, str | bytes]
 PAIRS = 20
@@ -204,6 +204,7 @@ def pushes(quick: bool) -> Table:
     with place() as here:
         clone = served(here)
         for turn in range(rounds):
+            tick()
             clone.commit(blocking(turn))
             timed, _ = stopwatch(lambda: clone.start_push("plain").wait(60))
             plain.append(1000 * timed.wall_s)

@@ -14,7 +14,7 @@ import numpy as np
 from fos1d.errors import Fos1Error, KernelError
 from tests.bench import ours, peers
 from tests.bench.networks import Networks, Random, mixed4, prefixes4, prefixes6, strangers
-from tests.bench.results import Bar, Row, Table, middle, spread
+from tests.bench.results import Bar, Row, Table, middle, spread, tick
 from tests.bench.wire import Gun, Lab, Reading, Router, fire_at_thread, laboratory
 
 SIZES = {10: "10", 10_000: "10k", 100_000: "100k", 1_000_000: "1M"}
@@ -83,6 +83,7 @@ def compared(
     with ExitStack() as stack:
         ready = [side for side in sides if _is_ready(side, lab, stack)]
         for _ in range(effort.rounds):
+            tick()
             for side in ready:
                 side.readings.append(_fired(side, effort.packets, most_delivered))
         for side in ready:
@@ -192,6 +193,7 @@ def drop4(quick: bool) -> Table:
         for size, n in SIZES.items():
             if quick and size > 10_000:
                 break
+            tick(f" {n} ")
             sides = sides_of(lab, size, random)
             compared(lab, list(sides.values()), effort_for(size, quick))
             rows += rows_of(list(sides.values()), n, sides["bare"])
@@ -224,6 +226,7 @@ def drop6(quick: bool) -> Table:
     rows: list[Row] = []
     with laboratory() as lab:
         for size in (10_000,) if quick else (10_000, 1_000_000):
+            tick(f" {SIZES[size]} ")
             hosts, nets = prefixes6(size, 128, random), prefixes6(size, 48, random)
             of_hosts, of_nets = _sources(hosts, random), _sources(nets, random)
             sides = [
@@ -261,6 +264,7 @@ def unlisted(quick: bool) -> Table:
     bars: list[Bar] = []
     with laboratory() as lab:
         for name, draw, bits in cases:
+            tick(f" {name} ")
             few, many = (draw(size, bits, random) for size in (10, most))
             sources = strangers(many, SOURCES, random)
             sides = [

@@ -15,7 +15,7 @@ from tests.applied import program
 from tests.bench.clock import WAN, Place, cpu_s, memory_mb, place, process_of, replace_file
 from tests.bench.networks import Networks, mixed4, prefixes4, prefixes6
 from tests.bench.objects import compiled_c
-from tests.bench.results import Bar, Row, Table, middle, spread
+from tests.bench.results import Bar, Row, Table, middle, spread, tick
 from tests.lab import command
 from tests.running import Router
 
@@ -73,6 +73,7 @@ def netset(quick: bool) -> Table:
 
 def measure(case: Case) -> None:
     """Measure one round of a case: yardstick, cold, and two lines more one after the other."""
+    tick()
     content = case.networks.netset()
     if case.yardstick:
         wall_ms, cpu_ms = _batch_ms(case.yardstick, content)

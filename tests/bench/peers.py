@@ -85,5 +85,6 @@ def versions() -> str:
     nft = command("nft", "--version").split()[1]
     ipset = command("ipset", "--version").split()[1].rstrip(",")
     iptables = " ".join(command("iptables", "--version").split()[1:])
-    xdp_filter = command("xdp-filter", "--version", check=False).split() or ["?"]
-    return f"nftables {nft}, ipset {ipset}, iptables {iptables}, xdp-filter {xdp_filter[-1]}"
+    words = ("dpkg-query", "-W", "-f", "${Version}", "xdp-tools")
+    xdp_filter = command(*words, check=False) or "of unknown version"
+    return f"nftables {nft}, ipset {ipset}, iptables {iptables}, xdp-filter {xdp_filter}"

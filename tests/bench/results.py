@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -62,6 +63,11 @@ class Table:
     rows: tuple[Row, ...]
     bars: tuple[Bar, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def tick(mark: str = ".") -> None:
+    """Show on the terminal that a round is over."""
+    print(mark, end="", file=sys.stderr, flush=True)
 
 
 def spread(values: Sequence[float]) -> str:
