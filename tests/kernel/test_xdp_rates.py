@@ -59,6 +59,15 @@ def test_a_pause_refills_the_burst_and_no_more(kernel: Applied) -> None:
     assert 20 <= passed <= 20 + 100 * seconds + 1
 
 
+def test_a_raised_limit_is_in_force_at_once(kernel: Applied) -> None:
+    """What a source did under the old limit must not lock it out under the new one."""
+    limit = "{{rateLimiting: {{enabled: true, packetsPerSecond: {}, burst: {}}}}}"
+    fd = kernel.open({"p.yaml": program("p", "v0", limit.format(1, 50))})
+    assert sum(verdict(fd, packet("8.8.8.8")) == XDP_PASS for _ in range(60)) >= 50
+    fd = kernel.open({"p.yaml": program("p", "v0", limit.format(1000, 10))})
+    assert verdict(fd, packet("8.8.8.8")) == XDP_PASS
+
+
 @pytest.mark.parametrize(
     ("settings", "frame", "rate", "burst"),
     [
