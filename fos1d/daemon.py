@@ -192,6 +192,8 @@ class Daemon:
         try:
             snapshot = self._snapshot()
             confirmed = snapshot.revision == self._confirmed
+            if not confirmed:
+                self._confirmed = ""
             admission = read(snapshot, self._memory, self._options, confirmed)
         except SourceError as error:
             if str(error) != before.error:
