@@ -9,6 +9,7 @@ from fos1d.model.objects import (
     Attachment,
     Entries,
     Foreign,
+    Hook,
     KernelObject,
     Key,
     Map,
@@ -125,7 +126,8 @@ def _shapes(objects: Iterable[Observed], like: Map) -> list[str]:
 
 
 def _rank(obj: KernelObject) -> int:
-    """Return the object's place in the order of making: what others need comes first."""
+    """Return the object's place in the order of making: what others need comes first. XDP comes
+    last and goes first: it drops what its companion on TC has not seen begin."""
     match obj:
         case Map() | Table():
             return 0
@@ -133,6 +135,8 @@ def _rank(obj: KernelObject) -> int:
             return 1
         case Program():
             return 2
+        case Attachment(hook=Hook.XDP):
+            return 5
         case Attachment():
             return 4
         case _:
