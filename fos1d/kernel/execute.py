@@ -35,7 +35,7 @@ from fos1d.model.objects import (
 )
 from fos1d.model.pins import interface_of_chain
 from fos1d.plan.actions import Action, Create, Delete, Replace
-from fos1d.plan.contents import contents_delta, keys_of, unpack
+from fos1d.plan.contents import contents_delta, keys_of, ledger_keys, unpack
 
 
 @dataclass(slots=True)
@@ -113,18 +113,24 @@ class Executor:
     def _renew_map(self, new: Map, old: str, declared: Entries | None) -> None:
         with bpf.create_map(new) as fd:
             if new.type not in WITHOUT_ENTRIES:
-                self._carry(old, fd, declared)
-                self._carry_ledger(old, new.path)
+                self._carry(old, fd, new.path, declared)
             self.bpffs.put(fd, new.path)
 
-    def _carry(self, old: str, target: Fd, declared: Entries | None) -> None:
-        """Copy what fits, declared entries first: they are what must be there."""
-        if declared is not None:
+    def _carry(self, old: str, target: Fd, path: str, declared: Entries | None) -> None:
+        """Copy what fits, declared entries first: they are what must be there.
+
+        What was declared once and is no more stays behind, so that one ledger says all.
+        """
+        with self.bpffs.open(old) as source:
+            if declared is None:
+                self._carry_ledger(old, path)
+                contents.copy_entries(source, target)
+                return
             self._write_ledger(declared)
             contents.write_entries(target, bpf.map_info(target), unpack(declared))
-        if declared is None or not declared.exclusive:
-            with self.bpffs.open(old) as source:
-                contents.copy_entries(source, target, keys_of(declared) if declared else ())
+            if not declared.exclusive:
+                earlier = ledger_keys(read_entries(self.bpffs, old, bpf.map_info(source), None))
+                contents.copy_entries(source, target, keys_of(declared) | earlier)
 
     def _carry_ledger(self, old: str, new: str) -> None:
         for path in list(self.bpffs.pins(f"ledger/{old}")):

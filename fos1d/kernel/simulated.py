@@ -27,7 +27,7 @@ from fos1d.model.objects import (
     needs,
 )
 from fos1d.plan.actions import Action, Create, Delete, Replace
-from fos1d.plan.contents import contents_delta, keys_of, pack, unpack
+from fos1d.plan.contents import contents_delta, keys_of, ledger_keys, pack, unpack
 
 
 @dataclass(slots=True)
@@ -103,9 +103,11 @@ class SimulatedKernel:
         old = self._contents(source, target.key_bytes, target.value_bytes)
         first = unpack(declared) if declared else {}
         carried = {} if declared and declared.exclusive else unpack(old)
-        others = sorted((key, value) for key, value in carried.items() if key not in first)
+        left = first.keys() | (ledger_keys(old) if declared else set())
+        others = sorted((key, value) for key, value in carried.items() if key not in left)
         kept = {**first, **dict(others[: max(target.max_entries - len(first), 0)])}
-        self._set_contents(target.path, target.key_bytes, target.value_bytes, kept, old.ledger)
+        ledger = b"".join(sorted(first)) if declared else old.ledger
+        self._set_contents(target.path, target.key_bytes, target.value_bytes, kept, ledger)
 
     def _contents(self, path: str, key_bytes: int, value_bytes: int) -> Entries:
         held = self.objects.get(Key("entries", path))
