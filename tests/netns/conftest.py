@@ -27,7 +27,7 @@ class Site:
     def ping(self, source: str | None = None, dest: str = f"{LAN4}.2", count: int = 1) -> bool:
         """Whether a ping from the wan host, maybe from a certain address, is answered."""
         extra = ("-I", source) if source else ()
-        words = ("ping", "-n", "-q", "-c", str(count), "-i", "0.02", "-W", "1", *extra, dest)
+        words = ("ping", "-n", "-q", "-c", str(count), "-i", "0.02", "-W", "0.4", *extra, dest)
         return ", 0% packet loss" in self.wan.run(*words, check=False)
 
 
