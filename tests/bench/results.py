@@ -165,7 +165,7 @@ def circumstances(quick: bool) -> dict[str, str]:
     models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "cpu": f"{len(models)} x {models[0] if models else platform.machine()}",
         "python": platform.python_version(),
         "rounds": "quick" if quick else "full",

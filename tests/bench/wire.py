@@ -48,12 +48,11 @@ SAMPLES = 65536
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a volley cost, in ns a packet: the router by the median poll and by the mean of all
-    polls, both ends together by the clock. `delivered` got past everything to the router itself."""
+    """What a volley cost the router, in ns a packet: by the median poll, and by the mean of all.
+    `delivered` packets got past everything to the router itself."""
 
     router_ns: float
     mean_ns: float
-    wall_ns: float
     packets: int
     delivered: int
 
@@ -73,13 +72,13 @@ class Meter:
         """Return how many packets were polled."""
         return self._totals()[1]
 
-    def read(self, wall_ns: float, delivered: int) -> Reading:
+    def read(self, delivered: int) -> Reading:
         """Return what was measured since the beginning."""
         ns, packets, polls = self._totals()
         rows = np.frombuffer(read_elements(self.object.map("samples")), np.uint32).reshape(-1, 2)
         rows = rows[: min(polls, SAMPLES)]
         each = float(np.median(rows[:, 0] / rows[:, 1])) if len(rows) else 0.0
-        return Reading(each, ns / max(packets, 1), wall_ns / max(packets, 1), packets, delivered)
+        return Reading(each, ns / max(packets, 1), packets, delivered)
 
     def _totals(self) -> tuple[int, int, int]:
         totals = self.object.map("totals")
@@ -138,10 +137,8 @@ class Gun:
         self.meter.clear()
         program = self.object.program(self.program)
         with self.sender.entered():
-            began = time.perf_counter_ns()
             test_run(program, self.frame, packets, live=True)
-            wall_ns = time.perf_counter_ns() - began
-        return self.meter.read(wall_ns, self.router.delivered() - before)
+        return self.meter.read(self.router.delivered() - before)
 
     def probe(self, program: Fd, packets: int) -> float:
         """Run a program on as many frames, without an interface; return the ns of a run.
