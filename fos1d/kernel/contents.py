@@ -16,7 +16,7 @@ from fos1d.errors import KernelError
 from fos1d.kernel import libbpf
 from fos1d.kernel.bpf import Fd, MapInfo, map_info
 from fos1d.kernel.libbpf import error_of
-from fos1d.model.objects import ARRAYS, PER_CPU
+from fos1d.model.objects import ARRAYS, PER_CPU, MapType
 
 BATCH = 65536
 BPF_NOEXIST = 1
@@ -197,6 +197,21 @@ def copy_entries(
                 continue
             passed = _converted(info, target_info, value)
             libbpf.lib().bpf_map_update_elem(target.number, key, passed, flag)
+
+
+def move_elements(source: Fd, target: Fd) -> None:
+    """Move the elements of a queue or stack into another, in their order, as far as they fit."""
+    info = map_info(source)
+    popped = list(pop_elements(source, info))
+    for value in reversed(popped) if info.type == MapType.STACK else popped:
+        libbpf.lib().bpf_map_update_elem(target.number, None, value, 0)
+
+
+def pop_elements(fd: Fd, info: MapInfo) -> Iterator[bytes]:
+    """Take all elements out of a queue or stack, in its order."""
+    value = ctypes.create_string_buffer(info.value_bytes)
+    while libbpf.lib().bpf_map_lookup_and_delete_elem(fd.number, None, value) == 0:
+        yield value.raw
 
 
 def _rows(info: MapInfo, keys: bytes, values: bytes) -> Iterator[tuple[bytes, bytes]]:

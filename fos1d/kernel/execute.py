@@ -19,6 +19,7 @@ from fos1d.kernel.netlink import Link, Netlink
 from fos1d.kernel.observe import read_entries
 from fos1d.model.objects import (
     MMAPABLE,
+    POPPED,
     WITHOUT_ENTRIES,
     Attachment,
     Entries,
@@ -138,10 +139,12 @@ class Executor:
                 self.bpffs.put(ledger, f"ledger/{new}/{path.rsplit('/', 1)[-1]}")
 
     def _delete_map(self, old: Map, carry_to: str | None) -> None:
-        carries = carry_to and self.bpffs.exists(carry_to) and old.type not in WITHOUT_ENTRIES
-        if carries and carry_to:
+        if carry_to and self.bpffs.exists(carry_to):
             with self.bpffs.open(old.path) as source, self.bpffs.open(carry_to) as target:
-                contents.copy_entries(source, target, only_missing=True)
+                if old.type in POPPED:
+                    contents.move_elements(source, target)
+                elif old.type not in WITHOUT_ENTRIES:
+                    contents.copy_entries(source, target, only_missing=True)
         self.bpffs.remove(old.path)
 
     def _make_table(self, new: Table) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fos1d.kernel import bpf, contents
+from fos1d.kernel import bpf, contents, libbpf
+from fos1d.kernel.bpf import Fd
 from tests import lab
 from tests.applied import HEAD, Applied, applied
 
@@ -37,11 +38,15 @@ def number(value: int) -> bytes:
     return value.to_bytes(4, "little")
 
 
+def opened(kernel: Applied) -> Fd:
+    """Open the map."""
+    (path,) = kernel.kernel.bpffs.pins("map/default:m")
+    return kernel.kernel.bpffs.open(path)
+
+
 def held(kernel: Applied) -> dict[int, int]:
     """Return what the map holds."""
-    bpffs = kernel.kernel.bpffs
-    (path,) = bpffs.pins("map/default:m")
-    with bpffs.open(path) as fd:
+    with opened(kernel) as fd:
         found = contents.read_entries(fd, bpf.map_info(fd))
     return {
         int.from_bytes(key, "little"): int.from_bytes(value, "little")
@@ -51,9 +56,7 @@ def held(kernel: Applied) -> dict[int, int]:
 
 def put(kernel: Applied, keys: Mapping[int, int]) -> None:
     """Write entries as somebody else does at run time."""
-    bpffs = kernel.kernel.bpffs
-    (path,) = bpffs.pins("map/default:m")
-    with bpffs.open(path) as fd:
+    with opened(kernel) as fd:
         records = {number(key): number(value) for key, value in keys.items()}
         contents.write_entries(fd, bpf.map_info(fd), records)
 
@@ -126,3 +129,25 @@ def test_a_pin_among_our_own_is_refused(kernel: Applied) -> None:
     (refusal,) = report.facts.refusals.values()
     assert "the daemon's own folder" in str(refusal)
     assert not (root / "program/mine").exists()
+
+
+@pytest.mark.parametrize("kind", ["queue", "stack"])
+@pytest.mark.parametrize("most", [4, 16])
+def test_a_queue_that_changes_its_size_keeps_its_order(
+    kernel: Applied, kind: str, most: int
+) -> None:
+    pushed = [number(value) for value in range(1, 5)]
+    kernel.ready(elements(kind, 8))
+    with opened(kernel) as fd:
+        for value in pushed:
+            assert libbpf.lib().bpf_map_update_elem(fd.number, None, value, 0) == 0
+    kernel.ready(elements(kind, most))
+    with opened(kernel) as fd:
+        found = list(contents.pop_elements(fd, bpf.map_info(fd)))
+    assert found == (pushed if kind == "queue" else pushed[::-1])
+
+
+def elements(kind: str, most: int) -> dict[str, str]:
+    """Return the manifest of a queue or stack."""
+    spec = f"{{type: {kind}, maxEntries: {most}, valueSize: 4}}"
+    return {"m.yaml": f"{HEAD}kind: EBPFMap\nmetadata: {{name: m}}\nspec: {spec}\n"}
