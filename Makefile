@@ -35,6 +35,12 @@ bench:
 	@$(MAKE) --no-print-directory bpf
 	@$(PY) -m tests.bench $(BENCH)
 
+## sudo make fuzz      each fuzz target for SECONDS (60); TARGETS: manifests netset packets
+fuzz:
+	@sh packaging/setup.sh fuzz
+	@$(MAKE) --no-print-directory bpf
+	@$(PY) -m tests.fuzz $(or $(SECONDS),60) $(TARGETS)
+
 ## make setup         install what is missing, compile the programs
 setup:
 	@sh packaging/setup.sh
