@@ -69,7 +69,7 @@ deb: setup
 	@DEB_VERSION='$(DEB_VERSION)' DEB_COMPRESS='$(DEB_COMPRESS)' sh packaging/deb.sh
 
 ## make test-vm       the package on Debian's kernels 6.1, 6.12 and the newest, in virtual machines
-test-vm: deb
+test-vm: setup
 	@sh tests/vm/matrix.sh $(VM)
 
 ## make clean         remove what was built
