@@ -221,18 +221,22 @@ class Daemon:
         )
         for event in narrate(report, self._world, world):
             self._events.add(event)
-        self._note_revision(report, world)
+        self._keep("the history", lambda: self._note_revision(report, world))
         if self._memory.in_force != self._kept:
-            self._save()
+            self._keep("what is in force", self._save)
         self._publish(world)
         self._schedule_retry(report)
 
     def _save(self) -> None:
+        self._last_good.save(self._memory.in_force.values())
+        self._kept = self._memory.in_force
+
+    def _keep(self, what: str, work: Callable[[], None]) -> None:
+        """Write to the state folder; a full disk there takes nothing from the pass."""
         try:
-            self._last_good.save(self._memory.in_force.values())
-            self._kept = self._memory.in_force
+            work()
         except (OSError, SourceError) as error:
-            message = f"what is in force cannot be kept for the next start: {error}"
+            message = f"{what} cannot be kept for the next start: {error}"
             self._tell(EventType.WARNING, "StateNotKept", message)
 
     def _failed(self, source: SourceStatus, error: Fos1Error) -> None:
@@ -301,7 +305,7 @@ class Daemon:
         if until is None:
             return False
         if until <= time.time():
-            self._ledger.resume()
+            self._keep("the end of the suspension", self._ledger.resume)
             return False
         if until != math.inf:
             self._due["resync"] = time.monotonic() + until - time.time()
