@@ -22,11 +22,6 @@ FOS1_CONFIG(
 	"nanoseconds after it attaches during which unknown flows are adopted");
 FOS1_CONFIG(u32, connections_per_source,
 	    "TCP connections that a source may hold, 0: no limit");
-FOS1_CONFIG(u32, failsafe_ports, "how many of failsafe_port are set");
-FOS1_CONFIG(u16, failsafe_port[FOS1_FAILSAFE_PORTS],
-	    "TCP ports, in host order, that the flow check and the connection "
-	    "limits never close");
-
 /* Since when each interface's flows are tracked. Writers: the daemon when it
  * attaches, or else the program, once an interface. Full: the interface that
  * was asked for least goes, and adopts unknown flows again at first.
@@ -79,19 +74,6 @@ static __always_inline bool is_neighbour_discovery(const struct packet *packet)
 	return packet->is_v6 && packet->protocol == IPPROTO_ICMPV6 &&
 	       packet->hop_limit == 255 && packet->icmp_type >= 133 &&
 	       packet->icmp_type <= 137;
-}
-
-static __always_inline bool is_failsafe(const struct packet *packet)
-{
-	u16 port = bpf_ntohs(packet->dest_port);
-
-	if (packet->protocol != IPPROTO_TCP)
-		return false;
-#pragma unroll
-	for (u32 i = 0; i < FOS1_FAILSAFE_PORTS; i++)
-		if (i < failsafe_ports && failsafe_port[i] == port)
-			return true;
-	return false;
 }
 
 /* Whether this interface began to track only now. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,10 @@ def test_counters_name_the_reason_and_leave_the_self_check_out(kernel: Applied) 
     counts = {reason: count.packets for reason, count in kernel.counts("p").items()}
     assert counts[abi.Reason.DROP_BLACKLIST] >= 1
     assert counts[abi.Reason.PASS] >= 1
+
+
+def test_failsafe_ports_are_spared_by_the_limit_on_connections(kernel: Applied) -> None:
+    kernel.options = replace(kernel.options, failsafe_tcp_ports=(22,))
+    fd = kernel.open({"p.yaml": program("p", "v0", "{connectionsPerSecond: 1}")})
+    assert passed(fd, [packet("8.8.8.8", f.TCP, f.tcp(1, 22))] * 10) == 10
+    assert passed(fd, [packet("8.8.8.8", f.TCP, f.tcp(1, 23))] * 10) == 1
