@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import lab
+
+# A noisy machine may take long over any example; that is no mistake of ours.
+settings.register_profile(
+    "fos1", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("fos1")
 
 NEEDS_ROOT = ("kernel", "netns")
 _left_out: list[str] = []
