@@ -1,7 +1,7 @@
 #!/bin/sh
 # What `make deb` does: the same files as `make install PREFIX=/usr`, as dist/fos1d_*.deb.
 #
-# DEB_VERSION    default: the version in pyproject.toml    DEB_COMPRESS   default: xz; none is quick
+# DEB_VERSION    default: the version in pyproject.toml    DEB_COMPRESS   default: zstd; none is quicker
 set -eu
 cd "$(dirname "$0")/.."
 umask 022
@@ -54,6 +54,6 @@ Description: declarative eBPF networking for edge routers, driven by Git
  .
  This package brings its Python libraries along, in /usr/lib/fos1d.
 CONTROL
-dpkg-deb --root-owner-group -Z"${DEB_COMPRESS:-xz}" --build $root "$package.new" >/dev/null
+dpkg-deb --root-owner-group -Z"${DEB_COMPRESS:-zstd}" -z9 --build $root "$package.new" >/dev/null
 mv "$package.new" "$package"
 echo "$package ($(du -k "$package" | cut -f1) KiB)"

@@ -149,6 +149,8 @@ uninstall_all() {
     rm -f "$DESTDIR$unit" "$DESTDIR$group" "$DESTDIR$completion"
     rm -f "$DESTDIR$PREFIX/bin/fos1d" "$DESTDIR$PREFIX/bin/fos1ctl"
     rm -rf "$DESTDIR$home" "$DESTDIR$home.new" "$DESTDIR$home.old" "$DESTDIR$docs"
+    [ "$system" = "$PREFIX" ] ||
+        rmdir "$DESTDIR$PREFIX/bin" "$DESTDIR$PREFIX/lib" "$DESTDIR$PREFIX" 2>/dev/null || true
     [ -z "$DESTDIR" ] || return 0
     [ ! -d /run/systemd/system ] || systemctl daemon-reload
     echo "fos1d is uninstalled. Kept: /etc/fos1d, /var/lib/fos1d, the group fos1."

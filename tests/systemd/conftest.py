@@ -86,7 +86,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 def prepare() -> None:
     """Fetch what an installation is made of, since a machine has no Internet."""
-    subprocess.run(["sh", "packaging/install.sh", "build"], cwd=ROOT, check=True, timeout=600)
+    for words in (["make", "setup"], ["sh", "packaging/install.sh", "build"]):
+        subprocess.run(words, cwd=ROOT, check=True, timeout=600)
 
 
 def reset(made: Machine) -> None:

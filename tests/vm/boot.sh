@@ -36,7 +36,7 @@ timeout --foreground -k 5 "${FOS1_VM_LIMIT:-1800}" qemu-system-x86_64 $processor
     $(disk payload "$work/payload.tar" raw ,readonly=on) -device virtio-rng-pci \
     -serial "file:$work/console" -serial "file:$work/output" </dev/null 2>"$work/qemu" &
 machine=$!
-tail -q -n +1 -s 0.2 -f --pid="$machine" "$work/output" | tr -d '\r' &
+tail -q -n +1 -s 0.2 -f --pid="$machine" "$work/output" | sed -u 's/\r$//' &
 shown=$!
 wait "$machine" && ended=0 || ended=$?
 machine=
