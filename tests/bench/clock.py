@@ -90,6 +90,14 @@ def cpu_s(process: int) -> float:
     return sum(int((t / "schedstat").read_text().split()[0]) for t in threads) / 1e9
 
 
+def until_quiet(process: int) -> None:
+    """Wait until a process has computed nothing for three seconds."""
+    before = -1.0
+    while (now := cpu_s(process)) != before:
+        before = now
+        time.sleep(3)
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Put a file in place in one step, as tools do."""
     staged = path.with_name(f".{path.name}.new")

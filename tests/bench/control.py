@@ -21,7 +21,7 @@ from fos1d.kinds.reading import Reader
 from fos1d.model.snapshot import Snapshot
 from tests import lab
 from tests.applied import HEAD, Applied, program, snapshot
-from tests.bench.clock import WAN, Place, cpu_s, memory_mb, place, process_of
+from tests.bench.clock import WAN, Place, cpu_s, memory_mb, place, process_of, until_quiet
 from tests.bench.networks import mixed4
 from tests.bench.ours import EVERYTHING, LIST
 from tests.bench.results import Bar, Row, Table, middle, spread, tick
@@ -53,7 +53,7 @@ def stopwatch(act: Callable[[], Result]) -> tuple[Timed, Result]:
 def passes(quick: bool) -> Table:
     """A pass over many resources in force: the first, one that changes nothing, one that changes
     one of them."""
-    count, rounds = (200, 5) if quick else (1_000, 21)
+    count, rounds = (200, 5) if quick else (1_000, 7)
     with lab.bpf_folder() as pins, lab.namespaces("router") as (here,), here.entered():
         for pair in range(PAIRS):
             here.ip("link", "add", "name", f"a{pair}", "type", "veth", "peer", "name", f"b{pair}")
@@ -113,7 +113,7 @@ def _timed_pass(made: Applied, files: Files) -> Timed:
 
 def parsing(quick: bool) -> Table:
     """Manifests from text to checked resources, beside a bare YAML parser on the same text."""
-    count, rounds = (1_000, 3) if quick else (10_000, 5)
+    count, rounds = (1_000, 3) if quick else (10_000, 3)
     files = {f"{number}.yaml": parsed_manifest(number) for number in range(count)}
     bare: list[float] = []
     whole: list[float] = []
@@ -197,7 +197,7 @@ class Clone:
 
 def pushes(quick: bool) -> Table:
     """A push of one changed address: until it returns, and until the kernel has it."""
-    rounds = 10 if quick else 60
+    rounds = 10 if quick else 50
     plain: list[float] = []
     returned: list[float] = []
     enforced: list[float] = []
@@ -301,7 +301,6 @@ def idle(quick: bool) -> Table:
     seconds = 5.0 if quick else 65.0
     with ExitStack() as stack:
         processes = {what: _started(files, stack) for what, files in _policies()}
-        time.sleep(3)
         before = {what: cpu_s(process) for what, process in processes.items()}
         time.sleep(seconds)
         after = {what: cpu_s(process) for what, process in processes.items()}
@@ -331,7 +330,9 @@ def _policies() -> Iterator[tuple[str, Files]]:
 def _started(files: Files, stack: ExitStack) -> int:
     """Start a daemon that enforces the files; return its process id."""
     here = stack.enter_context(place())
+    here.router.start()
     for name, content in files.items():
         here.router.write(name, content)
-    here.router.start()
-    return process_of(here.router)
+    process = process_of(here.router)
+    until_quiet(process)
+    return process
