@@ -216,15 +216,14 @@ static __always_inline enum fos1_reason judge(const struct packet *packet,
 	if (is_neighbour_discovery(packet))
 		return FOS1_PASS;
 	now_ns = bpf_ktime_get_ns();
-	if (stateful && packet->is_later_fragment &&
-	    fragment_is_known(packet, now_ns))
-		return FOS1_PASS_ESTABLISHED;
-	if (tracks_flows)
+	if (stateful && packet->is_later_fragment)
+		opinion.is_answered = fragment_is_known(packet, now_ns);
+	else if (tracks_flows)
 		opinion = consult_flows(packet, interface, now_ns);
 	if (opinion.reason != FOS1_PASS && opinion.reason != FOS1_PASS_ADOPTED)
 		return opinion.reason;
 	if (stateful && opinion.is_answered) {
-		if (packet->is_fragment)
+		if (packet->is_fragment && !packet->is_later_fragment)
 			fragment_remember(packet, now_ns);
 		return FOS1_PASS_ESTABLISHED;
 	}

@@ -132,9 +132,6 @@ FRAGMENT_KEY: Record = [
     ("source", ">u4", (4,)),
     ("dest", ">u4", (4,)),
     ("id", ">u4"),
-    ("is_v6", "<u1"),
-    ("protocol", "<u1"),
-    ("pad", "<u1", (2,)),
 ]
 
 NEWCOMERS: Record = [
@@ -192,7 +189,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "crowds": MapShape(2, 4, 40, 4097, 0),
         "flows4": MapShape(1, 16, 24, 65536, 0),
         "flows6": MapShape(1, 40, 24, 65536, 0),
-        "fragments": MapShape(9, 40, 8, 4096, 0),
+        "fragments": MapShape(9, 36, 8, 4096, 0),
         "new_flows4": MapShape(9, 16, 24, 65536, 0),
         "new_flows6": MapShape(9, 40, 24, 65536, 0),
         "newcomers": MapShape(2, 4, 16, 1, 0),

@@ -140,16 +140,13 @@ struct fos1_tracking {
 };
 FOS1_SIZE(struct fos1_tracking, 8);
 
-/* What the fragments of one datagram share; protocol only in IPv4. */
+/* What the fragments of one datagram share (IPv4: in the first words). */
 struct fos1_fragment_key {
 	__be32 source[4];
 	__be32 dest[4];
 	__be32 id;
-	__u8 is_v6;
-	__u8 protocol;
-	__u8 pad[2];
 };
-FOS1_SIZE(struct fos1_fragment_key, 40);
+FOS1_SIZE(struct fos1_fragment_key, 36);
 
 /* A flow's ends, in an order that both directions share: a is the lower. */
 struct fos1_flow4_key {

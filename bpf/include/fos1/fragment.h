@@ -29,8 +29,6 @@ static __always_inline void fragment_key_of(const struct packet *packet,
 	__builtin_memcpy(key->source, packet->source, sizeof(key->source));
 	__builtin_memcpy(key->dest, packet->dest, sizeof(key->dest));
 	key->id = packet->fragment_id;
-	key->is_v6 = packet->is_v6;
-	key->protocol = packet->is_v6 ? 0 : packet->protocol;
 }
 
 static __always_inline void fragment_remember(const struct packet *packet,
