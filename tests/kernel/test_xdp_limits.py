@@ -10,6 +10,7 @@ import pytest
 
 from fos1d import abi
 from fos1d.kernel.bpf import Fd
+from fos1d.kinds import program_knobs
 from tests import frames as f
 from tests import lab
 from tests.applied import XDP_PASS, Applied, applied, program, verdict
@@ -121,8 +122,11 @@ def test_connections_per_second(kernel: Applied) -> None:
     assert passed(fd, [packet("8.8.8.8", f.UDP, f.udp(1, 2))] * 30) == 30
 
 
-def test_a_flood_of_invented_sources_does_not_push_out_the_known(kernel: Applied) -> None:
+def test_a_flood_of_invented_sources_does_not_push_out_the_known(
+    kernel: Applied, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beyond the limit of new sources a second, unknown ones share buckets; known keep theirs."""
+    monkeypatch.setattr(program_knobs, "NEWCOMERS_PER_SECOND", 500)
     rate = "{rateLimiting: {enabled: true, packetsPerSecond: 100, burst: 100}}"
     fd = kernel.open({"p.yaml": program("p", "v0", rate)})
     assert passed(fd, [packet("8.8.8.8")] * 10) == 10
