@@ -99,7 +99,13 @@ def _carry_from(new: KernelObject, observed: State) -> str | None:
 def _carry_to(old: Observed, desired: Desired) -> str | None:
     if not isinstance(old, Map):
         return None
-    return next((path for path in _shapes(desired.values(), old) if path != old.path), None)
+    heirs = (path for path in _shapes(desired.values(), old) if path != old.path)
+    return next((path for path in heirs if not _is_exclusive(path, desired)), None)
+
+
+def _is_exclusive(path: str, desired: Desired) -> bool:
+    declared = desired.get(Key("entries", path))
+    return isinstance(declared, Entries) and declared.exclusive
 
 
 def _carried_leftovers(
