@@ -260,8 +260,10 @@ def call(name: str, *arguments: object, what: str) -> int:
 
     Raises KernelError (or a subclass by errno) saying `what` could not be done.
     """
-    with captured() as lines:
-        result = int(getattr(lib(), name)(*arguments))
+    lines: list[str] = []
+    _captured.lines = lines
+    result = int(getattr(lib(), name)(*arguments))
+    _captured.lines = None
     if result < 0:
         raise error_of(-result, what, extack(lines))
     return result

@@ -57,8 +57,9 @@ class RealKernel:
         """
         open_root(self.bpffs.root)
         names = {link.interface.index: name for name, link in self.netlink.links().items()}
-        self.bpffs.tidy([names.get(index, "") for index in self.netlink.clsact_interfaces()])
-        return observe(self.bpffs, self.netlink, desired, self._executor.ours)
+        clsact = [names.get(index, "") for index in self.netlink.clsact_interfaces()]
+        listing = self.bpffs.tidy(clsact)
+        return observe(self.bpffs, listing, self.netlink, desired, self._executor.ours)
 
     def execute(self, action: Action) -> str:
         """Carry out one action."""
