@@ -33,6 +33,7 @@ from fos1d.report.ledger import Ledger
 from fos1d.report.notify import Notifier
 from fos1d.report.server import Options as ApiOptions
 from fos1d.report.status import SourceStatus, World, statuses
+from fos1d.resident import Giver
 from fos1d.settings import Settings
 from fos1d.source.follow import follow
 from fos1d.source.git import GitSource
@@ -73,6 +74,7 @@ class Daemon:
         self._events = Events(time.time, self._log.heard)
         self._notifier = Notifier()
         self._wakes = Wakes()
+        self._giver = Giver()
         self._ledger = Ledger(settings.paths.state)
         self._last_good = LastGood(settings.paths.state)
         self._memory = Memory(in_force=self._last_good.load())
@@ -132,7 +134,6 @@ class Daemon:
         self._wakes.wake("stop")
 
     def _turn(self) -> None:
-        self._or_tell(self._pins.cover)
         now = time.monotonic()
         woken = self._wakes.wait(max(0.0, min(self._due.values()) - now))
         for work in woken.work:
@@ -165,6 +166,11 @@ class Daemon:
 
     def make_pass(self) -> None:
         """Make one pass and say what came of it; nothing that goes wrong ends the daemon."""
+        self._pass()
+        self._or_tell(self._pins.cover)
+        self._giver.give_back()
+
+    def _pass(self) -> None:
         began = time.monotonic()
         self._due = {"resync": began + self._settings.reconcile.resync.total_seconds()}
         self._due["sweep"] = began + SWEEP_S
