@@ -197,6 +197,8 @@ PROTOTYPES: dict[str, Prototype] = {
     "libbpf_set_print": (c_void_p, [c_void_p]),
 }
 
+LIBBPF_DEBUG = 2
+
 _captured = threading.local()
 
 
@@ -222,8 +224,8 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _capture(_level: int, template: bytes, arguments: int) -> int:
-    lines = getattr(_captured, "lines", None)
+def _capture(level: int, template: bytes, arguments: int) -> int:
+    lines = None if level >= LIBBPF_DEBUG else getattr(_captured, "lines", None)
     if lines is not None:
         # va_list is passed by reference in the x86-64 and aarch64 calling conventions.
         buffer = ctypes.create_string_buffer(4096)
