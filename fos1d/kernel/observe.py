@@ -76,6 +76,7 @@ def observe(
     bpffs: Bpffs,
     listing: Listing,
     netlink: Netlink,
+    links: Mapping[str, Link],
     desired: Mapping[Key, KernelObject],
     ours: set[int],
 ) -> State:
@@ -87,7 +88,6 @@ def observe(
     pins = read_pins(View(bpffs, listing, desired))
     ours.update(pins.programs)
     state = dict(pins.objects)
-    links = netlink.links()
     for found in (
         *_slots(bpffs, pins),
         *_aliases(bpffs, pins, desired),

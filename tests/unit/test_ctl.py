@@ -127,7 +127,7 @@ def test_a_module_registers_what_is_said_of_it(module: str) -> None:
 
 
 def test_get_imports_little() -> None:
-    heavy = "{'pydantic', 'numpy', 'yaml', 'git', 'http.client', 'asyncio'}"
+    heavy = "{'pydantic', 'numpy', 'yaml', 'pyroute2', 'git', 'http.client', 'asyncio'}"
     code = (
         "import sys; from fos1d.cli.ctl import run;"
         "run(['--socket', '/nonexistent', 'get', 'ebpf']);"
