@@ -39,12 +39,14 @@ from fos1d.source.follow import follow
 from fos1d.source.git import GitSource
 from fos1d.source.lastgood import LastGood
 from fos1d.source.lock import only_one
+from fos1d.source.objects import id_of
 from fos1d.source.open import open_source, read_once
 from fos1d.wakes import Wakes
 
 SWEEP_S = 30.0
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 CONTESTED_PAUSE_S = 5.0
+GIT_DIGITS = 40
 
 
 def options_of(settings: Settings) -> Options:
@@ -383,10 +385,11 @@ class Daemon:
 
 
 def snapshot_of(files: Mapping[str, bytes]) -> Snapshot:
-    """Return a snapshot of files that somebody proposes."""
+    """Return a snapshot of files that somebody proposes, by the ids that they have in Git: what
+    is served from there already was read before."""
 
     def blob(path: str, data: bytes) -> Blob:
-        return Blob(path, f"proposed:{hash(data)}", len(data), lambda: data)
+        return Blob(path, id_of("blob", data, GIT_DIGITS), len(data), lambda: data)
 
     return Snapshot("proposed", {path: blob(path, data) for path, data in files.items()})
 
