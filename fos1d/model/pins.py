@@ -20,6 +20,7 @@ from __future__ import annotations
 from fos1d.model.identity import ResourceId
 
 SHARED_FLOW = "_flow"
+STATE = "state"
 
 
 def encode(name: str) -> str:
@@ -59,7 +60,7 @@ def interface_of_chain(path: str) -> str:
 
 def state_family(owner: str, what: str) -> str:
     """Return the folder of one of an owner's state maps."""
-    return f"state/{owner}/{what}"
+    return f"{STATE}/{owner}/{what}"
 
 
 def chain_family(interface: str) -> str:
