@@ -157,6 +157,7 @@ class Daemon:
         self._due["sweep"] = time.monotonic() + SWEEP_S
         if has_flows(self._kernel.bpffs):
             sweep(self._kernel.bpffs, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+            self._giver.give_back()
 
     def once(self) -> World:
         """Make one pass without watching anything; return what is known then."""
