@@ -33,7 +33,7 @@ from fos1d.report.ledger import Ledger
 from fos1d.report.notify import Notifier
 from fos1d.report.server import Options as ApiOptions
 from fos1d.report.status import SourceStatus, World, statuses
-from fos1d.resident import Giver
+from fos1d.resident import Giver, be_thrifty
 from fos1d.settings import Settings
 from fos1d.source.follow import follow
 from fos1d.source.git import GitSource
@@ -406,6 +406,7 @@ def place_of(settings: Settings) -> str:
 
 def run(settings: Settings) -> int:
     """Run the daemon; return its exit code."""
+    be_thrifty()
     with only_one(settings.paths.state):
         return Daemon(settings).run()
 

@@ -11,12 +11,23 @@ import mmap
 from contextlib import suppress
 from pathlib import Path
 
+# mallopt(3)
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+LARGE_BYTES = 128 * 1024
 WORTH_BYTES = 4 * 1024 * 1024
 
 
 def resident_bytes() -> int:
     """Return the resident size (proc_pid_statm(5))."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def be_thrifty() -> None:
+    """Have large pieces of memory go back when they are freed, and one heap for all threads."""
+    with suppress(AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        libc.mallopt(M_ARENA_MAX, 1)
 
 
 class Giver:

@@ -12,7 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from tests.applied import program
-from tests.bench.clock import WAN, Place, cpu_s, memory_mb, place, process_of, replace_file
+from tests.bench.clock import (
+    WAN,
+    Place,
+    cpu_s,
+    memory_mb,
+    place,
+    process_of,
+    replace_file,
+    until_quiet,
+)
 from tests.bench.networks import Networks, mixed4, prefixes4, prefixes6
 from tests.bench.objects import compiled_c
 from tests.bench.results import Bar, Row, Table, middle, spread, tick
@@ -65,6 +74,7 @@ def netset(quick: bool) -> Table:
         (
             "cold: from the file's rename into the folder to another program on the interface; "
             "the daemon runs, but saw neither file nor list before",
+            "one line more or less: the same, of a daemon at rest",
             "C, batches: parse, create the map, insert by batches of 65,536; into a hash or an "
             "LPM trie; it reads no IPv6",
         ),
@@ -90,6 +100,7 @@ def measure(case: Case) -> None:
         case.cold_cpu_ms.append(used_ms)
         more = content + ONE_MORE[case.networks.family]
         for version in (more, content):
+            until_quiet(process)
             took_ms, used_ms = _took(here, partial(replace_file, made.policy / LIST, version))
             case.more_ms.append(took_ms)
             case.more_cpu_ms.append(used_ms)
