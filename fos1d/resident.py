@@ -12,8 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 # mallopt(3)
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
-LARGE_BYTES = 128 * 1024
+M_ARENA_MAX = -8
 WORTH_BYTES = 4 * 1024 * 1024
 
 
@@ -23,11 +22,9 @@ def resident_bytes() -> int:
 
 
 def be_thrifty() -> None:
-    """Have large pieces of memory go back when they are freed, and one heap for all threads."""
+    """Have one heap for all threads; one for each keeps what the others could use."""
     with suppress(AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
-        libc.mallopt(M_ARENA_MAX, 1)
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 class Giver:
