@@ -10,6 +10,7 @@ ANCHOR_ENUM(fos1_size);
 ANCHOR_ENUM(fos1_time);
 ANCHOR_ENUM(fos1_flow_bit);
 ANCHOR_ENUM(fos1_lifetime);
+ANCHOR_ENUM(fos1_limits_flag);
 
 ANCHOR_STRUCT(fos1_stat);
 ANCHOR_STRUCT(fos1_set4_line);
@@ -22,3 +23,7 @@ ANCHOR_STRUCT(fos1_tracking);
 ANCHOR_STRUCT(fos1_flow4_key);
 ANCHOR_STRUCT(fos1_flow6_key);
 ANCHOR_STRUCT(fos1_flow);
+ANCHOR_STRUCT(fos1_limits);
+ANCHOR_STRUCT(fos1_usage);
+ANCHOR_STRUCT(fos1_workload);
+ANCHOR_STRUCT(fos1_device_key);

@@ -54,6 +54,13 @@ class Lifetime(IntEnum):
     OTHER_S = 600
 
 
+class LimitsFlag(IntEnum):
+    """enum fos1_limits_flag."""
+
+    LIMITS_ACCOUNTED = 1
+    LIMITS_DEVICES_DENIED = 2
+
+
 class Reason(IntEnum):
     """enum fos1_reason."""
 
@@ -102,6 +109,14 @@ class Time(IntEnum):
     NS_PER_SECOND = 1000000000
 
 
+DEVICE_KEY: Record = [
+    ("cgroup", "<u8"),
+    ("type", "<u4"),
+    ("major", "<u4"),
+    ("minor", "<u4"),
+    ("pad", "<u4"),
+]
+
 FLOW: Record = [
     ("created_ns", "<u8"),
     ("seen_ns", "<u8"),
@@ -125,6 +140,17 @@ FLOW6_KEY: Record = [
     ("port_b", ">u2"),
     ("protocol", "<u1"),
     ("pad", "<u1", (3,)),
+]
+
+LIMITS: Record = [
+    ("in_bits_per_s", "<u8"),
+    ("out_bits_per_s", "<u8"),
+    ("in_depth", "<u8"),
+    ("out_depth", "<u8"),
+    ("connection_cost", "<u8"),
+    ("connection_depth", "<u8"),
+    ("max_connections", "<u4"),
+    ("flags", "<u4"),
 ]
 
 NEWCOMERS: Record = [
@@ -167,6 +193,25 @@ STAT: Record = [
 
 TRACKING: Record = [
     ("since_ns", "<u8"),
+]
+
+USAGE: Record = [
+    ("in", "<u16"),
+    ("out", "<u16"),
+    ("limited_in", "<u16"),
+    ("limited_out", "<u16"),
+    ("marked", "<u8"),
+    ("connections", "<u8"),
+    ("refused_in", "<u8"),
+    ("refused_out", "<u8"),
+    ("devices_refused", "<u8"),
+]
+
+WORKLOAD: Record = [
+    ("in_at", "<u8"),
+    ("out_at", "<u8"),
+    ("connections_at", "<u8"),
+    ("connections", "<u8"),
 ]
 
 MAPS: dict[str, dict[str, MapShape]] = {

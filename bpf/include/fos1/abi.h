@@ -189,4 +189,57 @@ enum fos1_lifetime {
 	FOS1_OTHER_S = 600,
 };
 
+/* What a workload may use, by cgroup id. Rates of 0 and maximums of 0: no
+ * limit. Depths are in bucket time: how much may wait, in time at that rate.
+ */
+enum fos1_limits_flag {
+	FOS1_LIMITS_ACCOUNTED = 1,
+	FOS1_LIMITS_DEVICES_DENIED = 2,
+};
+
+struct fos1_limits {
+	__u64 in_bits_per_s;
+	__u64 out_bits_per_s;
+	__u64 in_depth;
+	__u64 out_depth;
+	__u64 connection_cost;
+	__u64 connection_depth;
+	__u32 max_connections;
+	__u32 flags;
+};
+FOS1_SIZE(struct fos1_limits, 56);
+
+/* What a workload has used, and what its limits cost it. */
+struct fos1_usage {
+	struct fos1_stat in;
+	struct fos1_stat out;
+	struct fos1_stat limited_in;
+	struct fos1_stat limited_out;
+	__u64 marked;
+	__u64 connections;
+	__u64 refused_in;
+	__u64 refused_out;
+	__u64 devices_refused;
+};
+FOS1_SIZE(struct fos1_usage, 104);
+
+/* A workload's buckets, and how many connections it has now. */
+struct fos1_workload {
+	__u64 in_at;
+	__u64 out_at;
+	__u64 connections_at;
+	__u64 connections;
+};
+FOS1_SIZE(struct fos1_workload, 32);
+
+/* A device that a workload may use; numbers of all ones stand for any. */
+struct fos1_device_key {
+	__u64 cgroup;
+	__u32 type;
+	__u32 major;
+	__u32 minor;
+	__u32 pad;
+};
+FOS1_SIZE(struct fos1_device_key, 24);
+
 #endif
