@@ -1,0 +1,162 @@
+"""Compiled chains -> the content of the frozen arrays that bpf/include/fos1/classify.h reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fos1d import abi
+from fos1d.compile.policy import Chain, Index
+from fos1d.compile.policy_model import Limit, Route, Rule
+from fos1d.compile.tree import build_tree, level_bases
+
+Table = npt.NDArray[Any]
+
+INDEX = np.dtype([("levels", "<u4"), ("intervals", "<u4"), ("level_base", "<u4", (6,))])
+HEAD = np.dtype(
+    [
+        ("words", "<u4"),
+        ("summary_words", "<u4"),
+        ("vector_base", "<u4"),
+        ("rule_base", "<u4"),
+        ("peer4", INDEX),
+        ("peer6", INDEX),
+        ("service", INDEX),
+        ("pad", "<u4", (4,)),
+    ]
+)
+RULE = np.dtype(
+    [
+        ("counter", "<u8"),
+        ("byte_cost", "<u8"),
+        ("depth", "<u8"),
+        ("action", "<u1"),
+        ("dscp", "<u1"),
+        ("flags", "<u2"),
+        ("route", "<u4"),
+    ]
+)
+NODE32 = np.dtype([("key", "<u4", (16,))])
+NODE128 = np.dtype(abi.SET6_NODE)
+ROUTE = np.dtype(
+    [
+        ("ifindex", "<u4"),
+        ("table", "<u4"),
+        ("mark", "<u4"),
+        ("flags", "<u4"),
+        ("next_hop", ">u4", (4,)),
+    ]
+)
+
+
+class RuleFlag(IntFlag):
+    """enum fos1_policy_rule_flag."""
+
+    STATEFUL = 1
+    LIMITED = 2
+
+
+@dataclass(slots=True)
+class _Arrays:
+    """The arrays that all chains share, in the making: parts, and how long they are together."""
+
+    parts: dict[str, list[Table]] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+
+    def append(self, name: str, part: Table) -> int:
+        """Put a part behind the others and return where it begins."""
+        begins = self.lengths.get(name, 0)
+        self.parts.setdefault(name, []).append(part)
+        self.lengths[name] = begins + len(part)
+        return begins
+
+    def whole(self, name: str, element: np.dtype[Any]) -> Table:
+        """Return the whole array; an array of the kernel's has at least one element."""
+        parts = [part.astype(element, copy=False) for part in self.parts.get(name, [])]
+        return np.concatenate(parts) if self.lengths.get(name) else np.zeros(1, element)
+
+
+def policy_tables(chains: Sequence[Chain]) -> Mapping[str, Table]:
+    """Return the content of each map, by its name, for the chains in the order of their numbers."""
+    arrays, heads = _Arrays(), np.zeros(len(chains), HEAD)
+    routes = sorted({rule.route for chain in chains for rule in chain.rules if rule.route}, key=str)
+    number = {route: place for place, route in enumerate(routes)}
+    for head, chain in zip(heads, chains, strict=True):
+        _fill_head(head, chain, arrays)
+        rules = _rules(chain.rules, number)
+        head["rule_base"] = arrays.append("policy_rules", rules)
+    arrays.append("policy_routes", _routes(routes))
+    return {
+        "policy_heads": heads,
+        "policy_rules": arrays.whole("policy_rules", RULE),
+        "policy_words": arrays.whole("policy_words", np.dtype("<u8")),
+        "policy_intervals": arrays.whole("policy_intervals", np.dtype("<u4")),
+        "policy_tree32": arrays.whole("policy_tree32", NODE32),
+        "policy_tree128": arrays.whole("policy_tree128", NODE128),
+        "policy_routes": arrays.whole("policy_routes", ROUTE),
+    }
+
+
+def _fill_head(head: np.void, chain: Chain, arrays: _Arrays) -> None:
+    head["words"], head["summary_words"] = chain.words, chain.summary_words
+    head["vector_base"] = arrays.append("policy_words", chain.rows.reshape(-1))
+    for name, index in (("peer4", chain.peer4), ("service", chain.service)):
+        _fill_index(head[name], index, ("key",), "policy_tree32", NODE32, arrays)
+    _fill_index(head["peer6"], chain.peer6, ("high", "low"), "policy_tree128", NODE128, arrays)
+
+
+def _fill_index(
+    record: np.void,
+    index: Index,
+    names: tuple[str, ...],
+    table: str,
+    node: np.dtype[Any],
+    arrays: _Arrays,
+) -> None:
+    record["intervals"] = arrays.append("policy_intervals", index.vectors)
+    if not len(index.lasts[0]):
+        return
+    columns = dict(zip(names, index.lasts, strict=True))
+    base = arrays.append(table, build_tree(columns, node))
+    bases = level_bases(len(index.lasts[0]), node[names[0]].shape[0])
+    record["levels"] = len(bases)
+    record["level_base"][: len(bases)] = [base + level for level in bases]
+
+
+def _rules(rules: Sequence[Rule], number: Mapping[Route, int]) -> Table:
+    table = np.zeros(len(rules), RULE)
+    table["counter"] = [rule.counter for rule in rules]
+    table["action"] = [rule.action for rule in rules]
+    table["dscp"] = [rule.dscp for rule in rules]
+    table["flags"] = [_flags(rule) for rule in rules]
+    table["route"] = [number[rule.route] if rule.route else 0 for rule in rules]
+    for record, rule in zip(table, rules, strict=True):
+        if rule.limit:
+            record["byte_cost"], record["depth"] = bucket(rule.limit)
+    return table
+
+
+def _flags(rule: Rule) -> int:
+    return RuleFlag.STATEFUL * rule.stateful | RuleFlag.LIMITED * (rule.limit is not None)
+
+
+def bucket(limit: Limit) -> tuple[int, int]:
+    """Return the bucket time that a byte takes, and how far ahead one may be."""
+    second = int(abi.Time.NS_PER_SECOND) << abi.Time.TIME_SHIFT
+    cost = max(1, round(8 * second / limit.bits_per_s))
+    return cost, cost * limit.burst_bytes
+
+
+def _routes(routes: Sequence[Route]) -> Table:
+    table = np.zeros(len(routes), ROUTE)
+    for record, route in zip(table, routes, strict=True):
+        record["ifindex"], record["table"], record["mark"] = route.ifindex, route.table, route.mark
+        if route.next_hop is not None:
+            words = np.frombuffer(route.next_hop.packed, ">u4")
+            record["next_hop"][: len(words)] = words
+    return table
