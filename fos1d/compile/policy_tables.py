@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fos1d import abi
 from fos1d.compile.policy import Chain, Index
 from fos1d.compile.policy_model import Limit, Route, Rule
-from fos1d.compile.tree import build_tree, level_bases
+from fos1d.compile.tree import Column, build_tree, level_bases
 
 Table = npt.NDArray[Any]
 
@@ -121,7 +121,7 @@ def _fill_index(
     record["intervals"] = arrays.append("policy_intervals", index.vectors)
     if not len(index.lasts[0]):
         return
-    columns = dict(zip(names, index.lasts, strict=True))
+    columns: dict[str, Column] = dict(zip(names, index.lasts, strict=True))
     base = arrays.append(table, build_tree(columns, node))
     bases = level_bases(len(index.lasts[0]), node[names[0]].shape[0])
     record["levels"] = len(bases)
@@ -135,9 +135,9 @@ def _rules(rules: Sequence[Rule], number: Mapping[Route, int]) -> Table:
     table["dscp"] = [rule.dscp for rule in rules]
     table["flags"] = [_flags(rule) for rule in rules]
     table["route"] = [number[rule.route] if rule.route else 0 for rule in rules]
-    for record, rule in zip(table, rules, strict=True):
-        if rule.limit:
-            record["byte_cost"], record["depth"] = bucket(rule.limit)
+    buckets = [bucket(rule.limit) if rule.limit else (0, 0) for rule in rules]
+    table["byte_cost"] = [cost for cost, _ in buckets]
+    table["depth"] = [depth for _, depth in buckets]
     return table
 
 
