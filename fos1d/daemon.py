@@ -62,6 +62,12 @@ def options_of(settings: Settings) -> Options:
     )
 
 
+def kernel_of(settings: Settings) -> RealKernel:
+    """Return this machine's kernel, used as the settings say."""
+    paths = settings.paths
+    return RealKernel(paths.bpffs, settings.kernel.tc_attach, paths.cgroup_mount)
+
+
 class Daemon:
     """One daemon: the loop's own state, and the desk at which the API asks."""
 
@@ -77,7 +83,7 @@ class Daemon:
         self._last_good = LastGood(settings.paths.state)
         self._memory = Memory(in_force=self._last_good.load())
         self._kept = self._memory.in_force
-        self._kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
+        self._kernel = kernel_of(settings)
         self._source = open_source(settings)
         self._follower = follow(self._source, lambda: self._wakes.wake("source"))
         self._snapshot = self._follower.snapshot
@@ -411,7 +417,7 @@ def once(settings: Settings) -> int:
 def purge(settings: Settings) -> int:
     """Remove every kernel object of ours, and what was kept to put it back."""
     with only_one(settings.paths.state):
-        kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
+        kernel = kernel_of(settings)
         report = enforce("", Admission({}), Memory(), kernel, options_of(settings), 0.0)
         kernel.purge()
         LastGood(settings.paths.state).save([])

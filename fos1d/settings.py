@@ -196,6 +196,11 @@ class Paths(_Section):
     cgroup: Annotated[Path | Literal["auto"], PlainValidator(_mount)] = "auto"
     workloads: AbsolutePath = Path("/etc/fos1d/workloads.d")
 
+    @property
+    def cgroup_mount(self) -> Path | None:
+        """The cgroup2 mount as it was set; None: look for it."""
+        return None if self.cgroup == "auto" else Path(self.cgroup)
+
 
 class Reconcile(_Section):
     """[reconcile]: how passes are made and what guards them."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
+from fos1d.kernel.cgroup import Cgroupfs
+
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -126,6 +128,21 @@ def bpf_folder() -> Iterator[Path]:
                 folder = Path(parent) / name
                 folder.unlink() if folder.is_symlink() else folder.rmdir()
         place.rmdir()
+
+
+@contextmanager
+def cgroup_folder() -> Iterator[Path]:
+    """Make a cgroup of one's own; it is removed with all below it, which must be empty by then."""
+    root = Cgroupfs().root()
+    if root is None:
+        raise RuntimeError("no cgroup2 file system is mounted")
+    place = root / f"f1-{token_hex(4)}"
+    place.mkdir()
+    try:
+        yield place
+    finally:
+        for parent, _, _ in os.walk(place, topdown=False):
+            Path(parent).rmdir()
 
 
 def is_root() -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fos1d.errors import HeldByOther, KernelError, SelfCheckFailed, Waiting
-from fos1d.kernel import attach, bpf, contents
+from fos1d.kernel import attach, bpf, cgroup, contents
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.kernel.loader import load
@@ -19,6 +19,7 @@ from fos1d.model.objects import (
     MMAPABLE,
     WITHOUT_ENTRIES,
     Attachment,
+    CgroupAttachment,
     Entries,
     Foreign,
     KernelObject,
@@ -45,6 +46,7 @@ class Executor:
 
     bpffs: Bpffs
     netlink: Netlink
+    cgroups: cgroup.Cgroupfs
     ours: set[int] = field(default_factory=set)
 
     def execute(self, action: Action) -> str:
@@ -78,6 +80,9 @@ class Executor:
                 self._make_alias(new, old)
             case Attachment():
                 return self._attach(new, old if isinstance(old, Attachment) else None)
+            case CgroupAttachment():
+                with self.bpffs.open(new.program) as program:
+                    cgroup.attach(self.bpffs, self.cgroups, program, new)
         return ""
 
     def _delete(self, old: KernelObject, carry_to: str | None) -> None:
@@ -97,6 +102,8 @@ class Executor:
                 self._delete_alias(old)
             case Attachment():
                 self._detach(old)
+            case CgroupAttachment():
+                cgroup.detach(self.bpffs, old)
 
     # Maps
 

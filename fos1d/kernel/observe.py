@@ -16,9 +16,12 @@ from fos1d.errors import KernelError
 from fos1d.kernel import attach, bpf, contents
 from fos1d.kernel.bpf import Fd, MapInfo
 from fos1d.kernel.bpffs import Bpffs
+from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.netlink import Link, Netlink
 from fos1d.model.objects import (
     Attachment,
+    CgroupAttachment,
+    CgroupHook,
     Entries,
     Foreign,
     Hook,
@@ -36,7 +39,7 @@ from fos1d.model.objects import (
     attachment_key,
     key_of,
 )
-from fos1d.model.pins import decode
+from fos1d.model.pins import CGROUP_LINKS, decode, parse_cgroup_link_path
 
 PIN_FOLDERS = ("map", "state", "chain", "table")
 OURS = "fos1_"
@@ -53,7 +56,11 @@ class Pins:
 
 
 def observe(
-    bpffs: Bpffs, netlink: Netlink, desired: Mapping[Key, KernelObject], ours: set[int]
+    bpffs: Bpffs,
+    netlink: Netlink,
+    cgroups: Cgroupfs,
+    desired: Mapping[Key, KernelObject],
+    ours: set[int],
 ) -> State:
     """Return everything of ours, and what stands where `desired` wants to be.
 
@@ -71,6 +78,7 @@ def observe(
         *_xdp(links, pins, ours),
         *_tcx(bpffs, links, pins),
         *_clsact(netlink, links, pins),
+        *_cgroup_links(bpffs, cgroups, pins),
     ):
         key = key_of(found)
         if key in state and _has_wanted_mode(found, desired.get(key)):
@@ -271,3 +279,15 @@ def _clsact(netlink: Netlink, links: Mapping[str, Link], pins: Pins) -> Iterator
                 number = attach.clsact_program(index, found.hook, order)
                 program = pins.programs.get(number, "")
                 yield Attachment(names[index], found.hook, program, Mode.CLSACT, order)
+
+
+def _cgroup_links(bpffs: Bpffs, cgroups: Cgroupfs, pins: Pins) -> Iterator[CgroupAttachment]:
+    """Yield what our link pins hold. A link whose cgroup went, or was made anew under the same
+    path, has no program."""
+    for path in bpffs.pins(CGROUP_LINKS):
+        cgroup, hook, slot = parse_cgroup_link_path(path)
+        with bpffs.open(path) as fd:
+            info = bpf.cgroup_link_info(fd)
+        lives = info.cgroup_id != 0 and info.cgroup_id == cgroups.id_of(cgroup)
+        program = pins.programs.get(info.program_id, "") if lives else ""
+        yield CgroupAttachment(cgroup, CgroupHook(hook), program, slot)

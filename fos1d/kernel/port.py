@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fos1d.kernel.attach import clsact_purge
 from fos1d.kernel.bpffs import open_root
+from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.execute import Executor
 from fos1d.kernel.features import has_tcx
 from fos1d.kernel.loader import object_digests
@@ -34,14 +35,18 @@ class Kernel(Protocol):
 class RealKernel:
     """The kernel of this machine, seen from this network namespace.
 
-    `tc_attach` is `auto`, `tcx` or `clsact`.
+    `tc_attach` is `auto`, `tcx` or `clsact`; `cgroup_root` is the cgroup2 mount, None
+    to look for it.
     """
 
-    def __init__(self, bpffs_root: Path, tc_attach: str = "auto") -> None:
+    def __init__(
+        self, bpffs_root: Path, tc_attach: str = "auto", cgroup_root: Path | None = None
+    ) -> None:
         self.bpffs = open_root(bpffs_root)
         self.netlink = Netlink()
         self._tc_attach = tc_attach
-        self._executor = Executor(self.bpffs, self.netlink)
+        self.cgroups = Cgroupfs(cgroup_root)
+        self._executor = Executor(self.bpffs, self.netlink, self.cgroups)
 
     def facts(self) -> Facts:
         """Return the interfaces and features; the node's name and labels are the caller's."""
@@ -58,7 +63,7 @@ class RealKernel:
         open_root(self.bpffs.root)
         names = {link.interface.index: name for name, link in self.netlink.links().items()}
         self.bpffs.tidy([names.get(index, "") for index in self.netlink.clsact_interfaces()])
-        return observe(self.bpffs, self.netlink, desired, self._executor.ours)
+        return observe(self.bpffs, self.netlink, self.cgroups, desired, self._executor.ours)
 
     def execute(self, action: Action) -> str:
         """Carry out one action."""

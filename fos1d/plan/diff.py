@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fos1d.model.objects import (
     Attachment,
+    CgroupAttachment,
     Entries,
     Foreign,
     KernelObject,
@@ -125,7 +126,7 @@ def _rank(obj: KernelObject) -> int:
             return 1
         case Program():
             return 2
-        case Attachment():
+        case Attachment() | CgroupAttachment():
             return 4
         case _:
             return 3
