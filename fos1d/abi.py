@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-Record = list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]
+Record = list["tuple[str, str] | tuple[str, str, tuple[int, ...]] | tuple[str, Record]"]
 
 
 class MapShape(NamedTuple):
@@ -42,6 +42,16 @@ class FlowBit(IntEnum):
     OPENED_BY_A = 32
     OPENED_BY_B = 64
     COUNTED = 128
+    ALLOWED_A = 256
+    ALLOWED_B = 512
+
+
+class JudgedBit(IntEnum):
+    """enum fos1_judged_bit."""
+
+    JUDGED_RULE = 32767
+    JUDGED_STATEFUL = 32768
+    JUDGED_SHIFT = 16
 
 
 class Lifetime(IntEnum):
@@ -61,6 +71,51 @@ class LimitsFlag(IntEnum):
     LIMITS_DEVICES_DENIED = 2
 
 
+class PlaceFlag(IntEnum):
+    """enum fos1_place_flag."""
+
+    PLACE_POLICED = 1
+    PLACE_EFFECTS = 2
+    PLACE_DEFAULT_DENY = 4
+    PLACE_STATEFUL = 8
+    PLACE_ROUTER = 16
+
+
+class PlaceKind(IntEnum):
+    """enum fos1_place_kind."""
+
+    PLACE_INTERFACE = 1
+    PLACE_CGROUP = 2
+
+
+class PolicyAction(IntEnum):
+    """enum fos1_policy_action."""
+
+    ACT_ALLOW = 1
+    ACT_DENY = 2
+    ACT_LOG = 3
+    ACT_MARK = 4
+    ACT_LIMIT = 5
+    ACT_ROUTE = 6
+
+
+class PolicyChain(IntEnum):
+    """enum fos1_policy_chain."""
+
+    CHAIN_IN = 0
+    CHAIN_OUT = 1
+    CHAIN_RECEIVE = 2
+    CHAIN_SEND = 3
+    CHAINS = 4
+
+
+class PolicyRuleFlag(IntEnum):
+    """enum fos1_policy_rule_flag."""
+
+    RULE_STATEFUL = 1
+    RULE_LIMITED = 2
+
+
 class Reason(IntEnum):
     """enum fos1_reason."""
 
@@ -68,21 +123,46 @@ class Reason(IntEnum):
     PASS_NOT_IP = 1
     PASS_ESTABLISHED = 2
     PASS_ADOPTED = 3
-    DROP_BLACKLIST = 4
-    DROP_RATE_LIMIT = 5
-    DROP_RATE_LIMIT_CROWD = 6
-    DROP_NO_FLOW = 7
-    DROP_SYN_FLOOD = 8
-    DROP_ICMP_FLOOD = 9
-    DROP_UDP_FLOOD = 10
-    DROP_CONNECTIONS_PER_SECOND = 11
-    DROP_CONNECTIONS_PER_IP = 12
-    DROP_MALFORMED = 13
-    DROP_TINY_FRAGMENT = 14
-    DROP_TOO_DEEP = 15
-    NOTE_FLOWS_FULL = 16
-    NOTE_CHAIN_BROKEN = 17
-    REASONS = 18
+    PASS_VITAL = 4
+    PASS_RELATED = 5
+    DROP_BLACKLIST = 6
+    DROP_RATE_LIMIT = 7
+    DROP_RATE_LIMIT_CROWD = 8
+    DROP_NO_FLOW = 9
+    DROP_SYN_FLOOD = 10
+    DROP_ICMP_FLOOD = 11
+    DROP_UDP_FLOOD = 12
+    DROP_CONNECTIONS_PER_SECOND = 13
+    DROP_CONNECTIONS_PER_IP = 14
+    DROP_MALFORMED = 15
+    DROP_TINY_FRAGMENT = 16
+    DROP_TOO_DEEP = 17
+    DROP_POLICY = 18
+    DROP_CONTAINER_POLICY = 19
+    DROP_RULE_LIMIT = 20
+    DROP_WORKLOAD_LIMIT = 21
+    NOTE_FLOWS_FULL = 22
+    NOTE_CHAIN_BROKEN = 23
+    NOTE_COUNTERS_FULL = 24
+    NOTE_EVENTS_FULL = 25
+    NOTE_ROUTE_FAILED = 26
+    REASONS = 27
+
+
+class RouteFlag(IntEnum):
+    """enum fos1_route_flag."""
+
+    ROUTE_NEXT_HOP = 1
+    ROUTE_V6 = 2
+    ROUTE_TABLE = 4
+    ROUTE_MARK = 8
+
+
+class Service(IntEnum):
+    """enum fos1_service."""
+
+    SERVICE_SHIFT = 16
+    SERVICE_LATER = 256
 
 
 class Size(IntEnum):
@@ -100,6 +180,27 @@ class Size(IntEnum):
     TRACKED_INTERFACES = 1024
     CONNECTION_SOURCES = 65536
     CHAIN_SLOTS = 32
+    POLICY_RULES = 16384
+    TREE_LEVELS = 6
+    TREE32_KEYS = 16
+    TREE32_FANOUT = 17
+    TREE128_KEYS = 8
+    TREE128_FANOUT = 9
+    RULE_COUNTERS = 65536
+    POLICY_PLACES = 16384
+    FRAGMENTS = 8192
+    OPERATOR_FLOWS = 256
+    EVENTS_BYTES = 262144
+
+
+class Stage(IntEnum):
+    """enum fos1_stage."""
+
+    STAGE_IN = 0
+    STAGE_OUT = 1
+    STAGE_RECEIVE = 2
+    STAGE_SEND = 3
+    STAGES = 4
 
 
 class Time(IntEnum):
@@ -121,7 +222,10 @@ FLOW: Record = [
     ("created_ns", "<u8"),
     ("seen_ns", "<u8"),
     ("bits", "<u4"),
-    ("generation", "<u4"),
+    ("pad", "<u4"),
+    ("judged_place", "<u4", (4,)),
+    ("judged_version", "<u4", (4,)),
+    ("judged_rules", "<u4", (4,)),
 ]
 
 FLOW4_KEY: Record = [
@@ -142,6 +246,30 @@ FLOW6_KEY: Record = [
     ("pad", "<u1", (3,)),
 ]
 
+FRAGMENT: Record = [
+    ("seen_ns", "<u8"),
+    ("source_port", ">u2"),
+    ("dest_port", ">u2"),
+    ("protocol", "<u1"),
+    ("icmp_type", "<u1"),
+    ("icmp_code", "<u1"),
+    ("pad", "<u1"),
+]
+
+FRAGMENT_KEY: Record = [
+    ("source", ">u4", (4,)),
+    ("dest", ">u4", (4,)),
+    ("id", ">u4"),
+    ("next", "<u1"),
+    ("pad", "<u1", (3,)),
+]
+
+INDEX: Record = [
+    ("levels", "<u4"),
+    ("intervals", "<u4"),
+    ("level_base", "<u4", (6,)),
+]
+
 LIMITS: Record = [
     ("in_bits_per_s", "<u8"),
     ("out_bits_per_s", "<u8"),
@@ -156,6 +284,67 @@ LIMITS: Record = [
 NEWCOMERS: Record = [
     ("second_began_ns", "<u8"),
     ("count", "<u8"),
+]
+
+PLACE: Record = [
+    ("vector", "<u4", (4,)),
+    ("flags", "<u4", (4,)),
+]
+
+PLACE_KEY: Record = [
+    ("kind", "<u4"),
+    ("pad", "<u4"),
+    ("id", "<u8"),
+]
+
+POLICY_CHAIN_HEAD: Record = [
+    ("words", "<u4"),
+    ("summary_words", "<u4"),
+    ("vector_base", "<u4"),
+    ("rule_base", "<u4"),
+    ("peer4", INDEX),
+    ("peer6", INDEX),
+    ("service", INDEX),
+    ("pad", "<u4", (4,)),
+]
+
+POLICY_EVENT: Record = [
+    ("time_ns", "<u8"),
+    ("counter", "<u8"),
+    ("place_id", "<u8"),
+    ("source", ">u4", (4,)),
+    ("dest", ">u4", (4,)),
+    ("source_port", ">u2"),
+    ("dest_port", ">u2"),
+    ("bytes", "<u4"),
+    ("ifindex", "<u4"),
+    ("kind", "<u1"),
+    ("chain", "<u1"),
+    ("reason", "<u1"),
+    ("protocol", "<u1"),
+    ("is_v6", "<u1"),
+    ("icmp_type", "<u1"),
+    ("icmp_code", "<u1"),
+    ("tcp_flags", "<u1"),
+    ("pad", "<u4"),
+]
+
+POLICY_ROUTE: Record = [
+    ("ifindex", "<u4"),
+    ("table", "<u4"),
+    ("mark", "<u4"),
+    ("flags", "<u4"),
+    ("next_hop", ">u4", (4,)),
+]
+
+POLICY_RULE: Record = [
+    ("counter", "<u8"),
+    ("byte_cost", "<u8"),
+    ("depth", "<u8"),
+    ("action", "<u1"),
+    ("dscp", "<u1"),
+    ("flags", "<u2"),
+    ("route", "<u4"),
 ]
 
 SET4_BLOCK: Record = [
@@ -195,11 +384,15 @@ TRACKING: Record = [
     ("since_ns", "<u8"),
 ]
 
+TREE32_NODE: Record = [
+    ("keys", "<u4", (16,)),
+]
+
 USAGE: Record = [
-    ("in", "<u16"),
-    ("out", "<u16"),
-    ("limited_in", "<u16"),
-    ("limited_out", "<u16"),
+    ("in", STAT),
+    ("out", STAT),
+    ("limited_in", STAT),
+    ("limited_out", STAT),
     ("marked", "<u8"),
     ("connections", "<u8"),
     ("refused_in", "<u8"),
@@ -216,19 +409,19 @@ WORKLOAD: Record = [
 
 MAPS: dict[str, dict[str, MapShape]] = {
     "tc_flow": {
-        "flows4": MapShape(1, 16, 24, 65536, 0),
-        "flows6": MapShape(1, 40, 24, 65536, 0),
-        "new_flows4": MapShape(9, 16, 24, 65536, 0),
-        "new_flows6": MapShape(9, 40, 24, 65536, 0),
+        "flows4": MapShape(1, 16, 72, 65536, 0),
+        "flows6": MapShape(1, 40, 72, 65536, 0),
+        "new_flows4": MapShape(9, 16, 72, 65536, 0),
+        "new_flows6": MapShape(9, 40, 72, 65536, 0),
     },
     "xdp_filter": {
         "chain": MapShape(3, 4, 4, 32, 0),
         "connections": MapShape(9, 8, 4, 65536, 0),
         "crowds": MapShape(2, 4, 40, 4097, 0),
-        "flows4": MapShape(1, 16, 24, 65536, 0),
-        "flows6": MapShape(1, 40, 24, 65536, 0),
-        "new_flows4": MapShape(9, 16, 24, 65536, 0),
-        "new_flows6": MapShape(9, 40, 24, 65536, 0),
+        "flows4": MapShape(1, 16, 72, 65536, 0),
+        "flows6": MapShape(1, 40, 72, 65536, 0),
+        "new_flows4": MapShape(9, 16, 72, 65536, 0),
+        "new_flows6": MapShape(9, 40, 72, 65536, 0),
         "newcomers": MapShape(2, 4, 16, 1, 0),
         "set4_blocks": MapShape(2, 4, 32, 1, 1024),
         "set4_leaves": MapShape(2, 4, 8, 1, 1024),
@@ -236,7 +429,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "set6_filter": MapShape(2, 4, 8, 262144, 1024),
         "set6_nodes": MapShape(2, 4, 128, 1, 1024),
         "sources": MapShape(9, 8, 40, 65536, 0),
-        "stats": MapShape(6, 4, 16, 18, 0),
+        "stats": MapShape(6, 4, 16, 27, 0),
         "tracking": MapShape(1, 4, 8, 1024, 0),
         "user4_0": MapShape(11, 8, 4, 1, 1),
         "user4_1": MapShape(11, 8, 4, 1, 1),

@@ -28,7 +28,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-Record = list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]
+Record = list["tuple[str, str] | tuple[str, str, tuple[int, ...]] | tuple[str, Record]"]
 
 
 class MapShape(NamedTuple):
@@ -119,6 +119,9 @@ def write_struct(btf: Btf, struct: Type) -> str:
     rows = []
     for member in struct["members"]:
         inner, network, count = btf.element(member["type_id"])
+        if inner["kind"] == "STRUCT":
+            rows.append(f'    ("{member["name"]}", {constant(inner["name"])}),')
+            continue
         order = ">" if network else "<"
         shape = f", ({count},)" if count else ""
         rows.append(f'    ("{member["name"]}", "{order}u{inner["size"]}"{shape}),')

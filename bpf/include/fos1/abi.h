@@ -20,6 +20,8 @@ enum fos1_reason {
 	FOS1_PASS_NOT_IP,
 	FOS1_PASS_ESTABLISHED,
 	FOS1_PASS_ADOPTED,
+	FOS1_PASS_VITAL,
+	FOS1_PASS_RELATED,
 	FOS1_DROP_BLACKLIST,
 	FOS1_DROP_RATE_LIMIT,
 	FOS1_DROP_RATE_LIMIT_CROWD,
@@ -32,8 +34,15 @@ enum fos1_reason {
 	FOS1_DROP_MALFORMED,
 	FOS1_DROP_TINY_FRAGMENT,
 	FOS1_DROP_TOO_DEEP,
+	FOS1_DROP_POLICY,
+	FOS1_DROP_CONTAINER_POLICY,
+	FOS1_DROP_RULE_LIMIT,
+	FOS1_DROP_WORKLOAD_LIMIT,
 	FOS1_NOTE_FLOWS_FULL,
 	FOS1_NOTE_CHAIN_BROKEN,
+	FOS1_NOTE_COUNTERS_FULL,
+	FOS1_NOTE_EVENTS_FULL,
+	FOS1_NOTE_ROUTE_FAILED,
 	FOS1_REASONS,
 };
 
@@ -51,6 +60,17 @@ enum fos1_size {
 	FOS1_TRACKED_INTERFACES = 1024,
 	FOS1_CONNECTION_SOURCES = 65536,
 	FOS1_CHAIN_SLOTS = 32,
+	FOS1_POLICY_RULES = 16384,
+	FOS1_TREE_LEVELS = 6,
+	FOS1_TREE32_KEYS = 16,
+	FOS1_TREE32_FANOUT = 17,
+	FOS1_TREE128_KEYS = 8,
+	FOS1_TREE128_FANOUT = 9,
+	FOS1_RULE_COUNTERS = 65536,
+	FOS1_POLICY_PLACES = 16384,
+	FOS1_FRAGMENTS = 8192,
+	FOS1_OPERATOR_FLOWS = 256,
+	FOS1_EVENTS_BYTES = 262144,
 };
 
 /* Buckets keep time in 1/64 ns, so that high rates lose no fraction. */
@@ -169,16 +189,46 @@ enum fos1_flow_bit {
 	FOS1_FLOW_OPENED_BY_A = 32,
 	FOS1_FLOW_OPENED_BY_B = 64,
 	FOS1_FLOW_COUNTED = 128,
+	FOS1_FLOW_ALLOWED_A = 256,
+	FOS1_FLOW_ALLOWED_B = 512,
 };
 
-/* A flow. generation is the policy generation that judged it (0: none did). */
+/* Where policies judge a packet: an interface's two directions, a workload's
+ * two. A place (fos1_place_key) has at most two of them.
+ */
+enum fos1_stage {
+	FOS1_STAGE_IN = 0,
+	FOS1_STAGE_OUT,
+	FOS1_STAGE_RECEIVE,
+	FOS1_STAGE_SEND,
+	FOS1_STAGES,
+};
+
+/* A flow. FOS1_FLOW_ALLOWED_A or _B says which end's packets a policy allowed
+ * to begin it: its origin. judged_* is what that end's packets were told at
+ * each stage: at which place (the low half of its id), by which version of the
+ * rules, and by which rules: the network policies' in the low 16 bits, the
+ * container policies' in the high ones (fos1_judged_bit).
+ */
 struct fos1_flow {
 	__u64 created_ns;
 	__u64 seen_ns;
 	__u32 bits;
-	__u32 generation;
+	__u32 pad;
+	__u32 judged_place[4];
+	__u32 judged_version[4];
+	__u32 judged_rules[4];
 };
-FOS1_SIZE(struct fos1_flow, 24);
+FOS1_SIZE(struct fos1_flow, 72);
+
+/* Half of judged_rules: the rule's number in its chain and one (0: allowed
+ * without a rule), and whether replies pass.
+ */
+enum fos1_judged_bit {
+	FOS1_JUDGED_RULE = 0x7fff,
+	FOS1_JUDGED_STATEFUL = 0x8000,
+	FOS1_JUDGED_SHIFT = 16,
+};
 
 /* Lifetimes of flows: RFC 5382 (TCP), RFC 4787 (UDP), RFC 5508 (ICMP). */
 enum fos1_lifetime {
@@ -188,6 +238,195 @@ enum fos1_lifetime {
 	FOS1_ICMP_S = 60,
 	FOS1_OTHER_S = 600,
 };
+
+/* Rules by direction. IN and OUT: of network policies, for what comes into and
+ * leaves an interface or a workload. RECEIVE and SEND: of container policies.
+ */
+enum fos1_policy_chain {
+	FOS1_CHAIN_IN = 0,
+	FOS1_CHAIN_OUT,
+	FOS1_CHAIN_RECEIVE,
+	FOS1_CHAIN_SEND,
+	FOS1_CHAINS,
+};
+
+/* ALLOW and DENY decide; the others act and go on. */
+enum fos1_policy_action {
+	FOS1_ACT_ALLOW = 1,
+	FOS1_ACT_DENY,
+	FOS1_ACT_LOG,
+	FOS1_ACT_MARK,
+	FOS1_ACT_LIMIT,
+	FOS1_ACT_ROUTE,
+};
+
+/* STATEFUL: replies to what it allows pass. LIMITED: byte_cost and depth say
+ * how much it allows.
+ */
+enum fos1_policy_rule_flag {
+	FOS1_RULE_STATEFUL = 1,
+	FOS1_RULE_LIMITED = 2,
+};
+
+/* A search tree over the sorted lower bounds of intervals, and where the
+ * vector numbers of its intervals begin in policy_intervals.
+ */
+struct fos1_index {
+	__u32 levels;
+	__u32 intervals;
+	__u32 level_base[6];
+};
+FOS1_SIZE(struct fos1_index, 32);
+
+/* A chain: its rules start at rule_base, its bit vectors at vector_base, each
+ * of summary_words (bit w: word w is not zero) and then words.
+ */
+struct fos1_policy_chain_head {
+	__u32 words;
+	__u32 summary_words;
+	__u32 vector_base;
+	__u32 rule_base;
+	struct fos1_index peer4;
+	struct fos1_index peer6;
+	struct fos1_index service;
+	__u32 pad[4];
+};
+FOS1_SIZE(struct fos1_policy_chain_head, 128);
+
+/* A rule. counter is its identity over all versions of the rules, the key of
+ * rule_stats and rule_buckets. byte_cost and depth are bucket times
+ * (FOS1_TIME_SHIFT); route is an index into policy_routes.
+ */
+struct fos1_policy_rule {
+	__u64 counter;
+	__u64 byte_cost;
+	__u64 depth;
+	__u8 action;
+	__u8 dscp;
+	__u16 flags;
+	__u32 route;
+};
+FOS1_SIZE(struct fos1_policy_rule, 32);
+
+/* A node of the search tree over 32-bit keys; spare keys are all ones. The
+ * tree over 128-bit keys has nodes of fos1_set6_node.
+ */
+struct fos1_tree32_node {
+	__u32 keys[16];
+};
+FOS1_SIZE(struct fos1_tree32_node, 64);
+
+enum fos1_place_kind {
+	FOS1_PLACE_INTERFACE = 1,
+	FOS1_PLACE_CGROUP,
+};
+
+/* What policies select: an interface (its index) or a workload (the id of its
+ * cgroup).
+ */
+struct fos1_place_key {
+	__u32 kind;
+	__u32 pad;
+	__u64 id;
+};
+FOS1_SIZE(struct fos1_place_key, 16);
+
+/* Flags of a place, one word a chain. POLICED: its rules decide, and what none
+ * decides is denied by IN and OUT, and by RECEIVE and SEND only with
+ * DEFAULT_DENY. EFFECTS: some rule of the chain acts and goes on. STATEFUL:
+ * replies to what passes without a rule pass too. ROUTER: the workload shares
+ * the router's own addresses, so the failsafe ports are its too.
+ */
+enum fos1_place_flag {
+	FOS1_PLACE_POLICED = 1,
+	FOS1_PLACE_EFFECTS = 2,
+	FOS1_PLACE_DEFAULT_DENY = 4,
+	FOS1_PLACE_STATEFUL = 8,
+	FOS1_PLACE_ROUTER = 16,
+};
+
+/* A place: by chain, the number of the vector of the rules that apply to it. */
+struct fos1_place {
+	__u32 vector[4];
+	__u32 flags[4];
+};
+FOS1_SIZE(struct fos1_place, 32);
+
+/* The protocol in a service's key (protocol << 16 | port, or type << 8 | code)
+ * has this added for a later fragment whose first was not seen; there is no
+ * port then.
+ */
+enum fos1_service {
+	FOS1_SERVICE_SHIFT = 16,
+	FOS1_SERVICE_LATER = 256,
+};
+
+/* NEXT_HOP: next_hop is set; V6: it is an IPv6 address, else next_hop[0] is an
+ * IPv4 address. TABLE and MARK: those fields are set.
+ */
+enum fos1_route_flag {
+	FOS1_ROUTE_NEXT_HOP = 1,
+	FOS1_ROUTE_V6 = 2,
+	FOS1_ROUTE_TABLE = 4,
+	FOS1_ROUTE_MARK = 8,
+};
+
+struct fos1_policy_route {
+	__u32 ifindex;
+	__u32 table;
+	__u32 mark;
+	__u32 flags;
+	__be32 next_hop[4];
+};
+FOS1_SIZE(struct fos1_policy_route, 32);
+
+/* What a rule with action log saw. reason is the verdict (fos1_reason), kind
+ * and place_id the place, ifindex the device.
+ */
+struct fos1_policy_event {
+	__u64 time_ns;
+	__u64 counter;
+	__u64 place_id;
+	__be32 source[4];
+	__be32 dest[4];
+	__be16 source_port;
+	__be16 dest_port;
+	__u32 bytes;
+	__u32 ifindex;
+	__u8 kind;
+	__u8 chain;
+	__u8 reason;
+	__u8 protocol;
+	__u8 is_v6;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 tcp_flags;
+	__u32 pad;
+};
+FOS1_SIZE(struct fos1_policy_event, 80);
+
+/* A datagram in fragments, and what its first one told. next is the protocol
+ * field of every fragment, protocol that of the transport header.
+ */
+struct fos1_fragment_key {
+	__be32 source[4];
+	__be32 dest[4];
+	__be32 id;
+	__u8 next;
+	__u8 pad[3];
+};
+FOS1_SIZE(struct fos1_fragment_key, 40);
+
+struct fos1_fragment {
+	__u64 seen_ns;
+	__be16 source_port;
+	__be16 dest_port;
+	__u8 protocol;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 pad;
+};
+FOS1_SIZE(struct fos1_fragment, 16);
 
 /* What a workload may use, by cgroup id. Rates of 0 and maximums of 0: no
  * limit. Depths are in bucket time: how much may wait, in time at that rate.
