@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fos1d import abi
 from fos1d.compile.policy_model import (
     TERMINAL,
     Peers,
@@ -34,10 +35,10 @@ from fos1d.compile.policy_sweep import (
 from fos1d.compile.tree import level_bases
 from fos1d.errors import PolicyLimit
 
-MOST_RULES = 16384
+MOST_RULES = int(abi.Size.POLICY_RULES)
 MOST_VECTOR_BYTES = 256 << 20
-MOST_LEVELS = 6
-KEYS32, KEYS128 = 16, 8
+MOST_LEVELS = int(abi.Size.TREE_LEVELS)
+KEYS32, KEYS128 = int(abi.Size.TREE32_KEYS), int(abi.Size.TREE128_KEYS)
 
 ANY = Peers(((0, (1 << 32) - 1),), ((0, (1 << 128) - 1),))
 WORD_BITS = 64

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, TypeAlias
+
+from fos1d.abi import PolicyAction as Action
+from fos1d.abi import Service as Key
 
 Span: TypeAlias = tuple[int, int]
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -18,22 +20,9 @@ Block: TypeAlias = tuple[Network, tuple[Network, ...]]
 
 LAST_PORT = 0xFFFF
 ALL_SERVICES: Span = (0, 0xFFFFFFFF)
-# Added to the protocol's number of a later fragment whose first was not seen.
-FRAGMENT_PROTOCOL = 256
 
-
-class Action(IntEnum):
-    """What a rule does; ALLOW and DENY decide, the others act and go on."""
-
-    ALLOW = 1
-    DENY = 2
-    LOG = 3
-    MARK = 4
-    LIMIT = 5
-    ROUTE = 6
-
-
-TERMINAL = frozenset({Action.ALLOW, Action.DENY})
+# What decides; the other actions act and go on.
+TERMINAL = frozenset({Action.ACT_ALLOW, Action.ACT_DENY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +53,8 @@ class Route:
     """Where a packet goes: out of an interface, to a next hop, or as a table or mark says."""
 
     ifindex: int = 0
-    table: int = 0
-    mark: int = 0
+    table: int | None = None
+    mark: int | None = None
     next_hop: IPv4Address | IPv6Address | None = None
 
 
@@ -80,7 +69,7 @@ class Rule:
     subjects: frozenset[int]
     peers: Peers | None = None
     services: tuple[Service, ...] = ()
-    action: Action = Action.ALLOW
+    action: Action = Action.ACT_ALLOW
     dscp: int = 0
     limit: Limit | None = None
     stateful: bool = True
@@ -122,22 +111,27 @@ def _less(outer: Span, holes: Iterable[Span]) -> list[Span]:
     return [*left, (start, outer[1])] if start <= outer[1] else left
 
 
+def key_of(protocol: int, port: int = 0) -> int:
+    """Return the key of a service."""
+    return protocol << Key.SERVICE_SHIFT | port
+
+
 @lru_cache(maxsize=1 << 15)
 def service_spans(services: tuple[Service, ...], action: Action) -> tuple[Span, ...]:
-    """Return the service keys that a rule matches, `protocol << 16 | port`.
+    """Return the keys of the services that a rule matches.
 
     A fragment of unknown ports is denied if any port of its protocol is; every other action
     takes it only if it takes all of them.
     """
     if not services:
         return (ALL_SERVICES,)
-    spans = merged((s.protocol << 16 | s.first, s.protocol << 16 | s.last) for s in services)
+    spans = merged((key_of(s.protocol, s.first), key_of(s.protocol, s.last)) for s in services)
     whole = {p for p in {s.protocol for s in services} if _covers(spans, p)}
-    judged = {s.protocol for s in services} if action is Action.DENY else whole
-    fragments = ((FRAGMENT_PROTOCOL + p) << 16 for p in judged)
+    judged = {s.protocol for s in services} if action is Action.ACT_DENY else whole
+    fragments = (key_of(Key.SERVICE_LATER + protocol) for protocol in judged)
     return merged([*spans, *((key, key) for key in fragments)])
 
 
 def _covers(spans: tuple[Span, ...], protocol: int) -> bool:
-    first = protocol << 16
-    return any(a <= first and first + LAST_PORT <= b for a, b in spans)
+    whole = key_of(protocol), key_of(protocol, LAST_PORT)
+    return any(first <= whole[0] and whole[1] <= last for first, last in spans)

@@ -1,64 +1,32 @@
-"""Compiled chains -> the content of the frozen arrays that bpf/include/fos1/classify.h reads."""
+"""Compiled chains -> the content of the frozen arrays that bpf/include/fos1/classify.h reads.
+
+The keys of the trees are the last values of the intervals, so that a value's interval is how many
+keys are below it (not: not above it), and a spare key, all ones, is below nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntFlag
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fos1d import abi
+from fos1d.abi import PolicyRuleFlag as Flag
+from fos1d.abi import RouteFlag
 from fos1d.compile.policy import Chain, Index
 from fos1d.compile.policy_model import Limit, Route, Rule
 from fos1d.compile.tree import Column, build_tree, level_bases
 
 Table = npt.NDArray[Any]
 
-INDEX = np.dtype([("levels", "<u4"), ("intervals", "<u4"), ("level_base", "<u4", (6,))])
-HEAD = np.dtype(
-    [
-        ("words", "<u4"),
-        ("summary_words", "<u4"),
-        ("vector_base", "<u4"),
-        ("rule_base", "<u4"),
-        ("peer4", INDEX),
-        ("peer6", INDEX),
-        ("service", INDEX),
-        ("pad", "<u4", (4,)),
-    ]
-)
-RULE = np.dtype(
-    [
-        ("counter", "<u8"),
-        ("byte_cost", "<u8"),
-        ("depth", "<u8"),
-        ("action", "<u1"),
-        ("dscp", "<u1"),
-        ("flags", "<u2"),
-        ("route", "<u4"),
-    ]
-)
-NODE32 = np.dtype([("key", "<u4", (16,))])
+HEAD = np.dtype(abi.POLICY_CHAIN_HEAD)
+RULE = np.dtype(abi.POLICY_RULE)
+ROUTE = np.dtype(abi.POLICY_ROUTE)
+NODE32 = np.dtype(abi.TREE32_NODE)
 NODE128 = np.dtype(abi.SET6_NODE)
-ROUTE = np.dtype(
-    [
-        ("ifindex", "<u4"),
-        ("table", "<u4"),
-        ("mark", "<u4"),
-        ("flags", "<u4"),
-        ("next_hop", ">u4", (4,)),
-    ]
-)
-
-
-class RuleFlag(IntFlag):
-    """enum fos1_policy_rule_flag."""
-
-    STATEFUL = 1
-    LIMITED = 2
 
 
 @dataclass(slots=True)
@@ -106,7 +74,7 @@ def _fill_head(head: np.void, chain: Chain, arrays: _Arrays) -> None:
     head["words"], head["summary_words"] = chain.words, chain.summary_words
     head["vector_base"] = arrays.append("policy_words", chain.rows.reshape(-1))
     for name, index in (("peer4", chain.peer4), ("service", chain.service)):
-        _fill_index(head[name], index, ("key",), "policy_tree32", NODE32, arrays)
+        _fill_index(head[name], index, ("keys",), "policy_tree32", NODE32, arrays)
     _fill_index(head["peer6"], chain.peer6, ("high", "low"), "policy_tree128", NODE128, arrays)
 
 
@@ -142,7 +110,7 @@ def _rules(rules: Sequence[Rule], number: Mapping[Route, int]) -> Table:
 
 
 def _flags(rule: Rule) -> int:
-    return RuleFlag.STATEFUL * rule.stateful | RuleFlag.LIMITED * (rule.limit is not None)
+    return Flag.RULE_STATEFUL * rule.stateful | Flag.RULE_LIMITED * (rule.limit is not None)
 
 
 def bucket(limit: Limit) -> tuple[int, int]:
@@ -155,8 +123,19 @@ def bucket(limit: Limit) -> tuple[int, int]:
 def _routes(routes: Sequence[Route]) -> Table:
     table = np.zeros(len(routes), ROUTE)
     for record, route in zip(table, routes, strict=True):
-        record["ifindex"], record["table"], record["mark"] = route.ifindex, route.table, route.mark
+        record["ifindex"], record["flags"] = route.ifindex, _route_flags(route)
+        record["table"], record["mark"] = route.table or 0, route.mark or 0
         if route.next_hop is not None:
             words = np.frombuffer(route.next_hop.packed, ">u4")
             record["next_hop"][: len(words)] = words
     return table
+
+
+def _route_flags(route: Route) -> int:
+    hop = route.next_hop
+    return (
+        RouteFlag.ROUTE_NEXT_HOP * (hop is not None)
+        | RouteFlag.ROUTE_V6 * (hop is not None and hop.version == 6)
+        | RouteFlag.ROUTE_TABLE * (route.table is not None)
+        | RouteFlag.ROUTE_MARK * (route.mark is not None)
+    )
