@@ -167,6 +167,11 @@ class NetworkPolicy:
     egress: tuple[Rule, ...] | None = None
     stateful: bool = True
 
+    @property
+    def polices(self) -> bool:
+        """Whether it denies what no rule allows, in the directions that it names."""
+        return self.kind == "filtering" and (self.ingress is not None or self.egress is not None)
+
     def rules(self, direction: Direction) -> tuple[Rule, ...] | None:
         """Return the rules of a direction."""
         return self.ingress if direction == "ingress" else self.egress
@@ -226,13 +231,14 @@ Effect: TypeAlias = Literal["log", "mark", "limit", "route", "count"]
 class Verdict:
     """What becomes of a packet. `by` is the rule that decided; None: a default did.
 
-    `effects` are what other rules did before it, in order. `is_stateful`: replies may pass.
+    `effects` are what other rules did before it, in order. `is_stateful`: whether replies may
+    pass; None: there is nothing that polices.
     """
 
     passes: bool
     by: Source | None = None
     effects: tuple[tuple[Effect, Source], ...] = ()
-    is_stateful: bool = False
+    is_stateful: bool | None = None
 
 
 Exceeds: TypeAlias = Callable[[Source, Packet], bool]
@@ -258,40 +264,46 @@ class Policies:
 
     def is_policed(self, place: str, direction: Direction) -> bool:
         """Whether what no rule allows is denied by network policies."""
-        return any(
-            policy.kind == "filtering" and policy.rules(direction) is not None
-            for policy in self._selecting(place, self.network)
-        )
-
-    def is_stateful(self, place: str) -> bool:
-        """Whether a policy of the place lets replies pass."""
-        filters = (p for p in self._selecting(place, self.network) if p.kind == "filtering")
-        controls = self._selecting(place, self.container)
-        return any(p.stateful for p in filters) or any(
-            p.enable_ingress_control or p.enable_egress_control for p in controls
-        )
+        selecting = self._selecting(place, self.network)
+        return any(p.polices and p.rules(direction) is not None for p in selecting)
 
     def judge(
         self, place: str, direction: Direction, packet: Packet, exceeds: Exceeds = never
     ) -> Verdict:
-        """Return what the rules of network policies say about a packet, flows left aside."""
+        """Return what both layers say about a packet, flows left aside; both must let it pass."""
+        first = self._judge_network(place, direction, packet, exceeds)
+        second = self._judge_container(place, direction, packet) if first.passes else first
+        if not first.passes:
+            return first
+        opinions = [layer.is_stateful for layer in (first, second) if layer.is_stateful is not None]
+        return Verdict(
+            second.passes,
+            first.by if second.passes else second.by,
+            (*first.effects, *second.effects),
+            bool(opinions) and all(opinions),
+        )
+
+    def _judge_network(
+        self, place: str, direction: Direction, packet: Packet, exceeds: Exceeds
+    ) -> Verdict:
         selecting = self._selecting(place, self.network)
         verdict = _walk(_ordered(selecting, direction), packet, exceeds)
         if verdict.by:
             return verdict
-        if self.is_policed(place, direction):
-            return Verdict(False, None, verdict.effects)
-        return Verdict(True, None, verdict.effects, self.is_stateful(place))
+        stateful = [p.stateful for p in selecting if p.polices]
+        passes = not self.is_policed(place, direction)
+        return replace(verdict, passes=passes, is_stateful=any(stateful) if stateful else None)
 
-    def judge_contents(self, place: str, direction: Direction, packet: Packet) -> Verdict:
-        """Return what container policies say about a packet of a workload, flows left aside."""
-        selecting = [p for p in self._selecting(place, self.container) if p.controls(direction)]
+    def _judge_container(self, place: str, direction: Direction, packet: Packet) -> Verdict:
+        workload = self._selecting(place, self.container)
+        selecting = [policy for policy in workload if policy.controls(direction)]
         verdict = _walk(_ordered(selecting, direction), packet, never)
         if verdict.by:
             return verdict
         defaults = [p.default(direction) for p in selecting if p.default(direction)]
+        controlled = any(p.controls("ingress") or p.controls("egress") for p in workload)
         passes = not defaults or defaults[0] == "allow"
-        return Verdict(passes, None, verdict.effects, passes and self.is_stateful(place))
+        return replace(verdict, passes=passes, is_stateful=True if controlled else None)
 
     def _selecting(self, place: str, policies: Iterable[AnyPolicy]) -> list[AnyPolicy]:
         found = [policy for policy in policies if place in policy.places]

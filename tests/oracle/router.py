@@ -87,19 +87,8 @@ class Router:
     def _is_policed(self, place: str) -> bool:
         return any(self.policies.is_policed(place, way) for way in ("ingress", "egress"))
 
-    # The rules of both layers
-
     def _judge(self, place: str, direction: Direction, packet: Packet) -> Verdict:
-        """Return what the rules say; both layers must let it pass."""
-        first = self.policies.judge(place, direction, packet, self.exceeds)
-        if not first.passes:
-            return first
-        second = self.policies.judge_contents(place, direction, packet)
-        both = (*first.effects, *second.effects)
-        if not second.passes:
-            return replace(second, effects=both)
-        stateful = first.is_stateful and (second.is_stateful or second.by is None)
-        return replace(first, effects=both, is_stateful=stateful)
+        return self.policies.judge(place, direction, packet, self.exceeds)
 
     # Flows
 
