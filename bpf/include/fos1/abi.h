@@ -432,8 +432,8 @@ FOS1_SIZE(struct fos1_fragment, 16);
  * limit. Depths are in bucket time: how much may wait, in time at that rate.
  */
 enum fos1_limits_flag {
-	FOS1_LIMITS_ACCOUNTED = 1,
-	FOS1_LIMITS_DEVICES_DENIED = 2,
+	FOS1_LIMITS_DEVICES = 1,
+	FOS1_LIMITS_DEVICES_ALLOWED = 2,
 };
 
 struct fos1_limits {
@@ -462,14 +462,13 @@ struct fos1_usage {
 };
 FOS1_SIZE(struct fos1_usage, 104);
 
-/* A workload's buckets, and how many connections it has now. */
+/* A workload's buckets. */
 struct fos1_workload {
 	__u64 in_at;
 	__u64 out_at;
 	__u64 connections_at;
-	__u64 connections;
 };
-FOS1_SIZE(struct fos1_workload, 32);
+FOS1_SIZE(struct fos1_workload, 24);
 
 /* A device that a workload may use; numbers of all ones stand for any. */
 struct fos1_device_key {

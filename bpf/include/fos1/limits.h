@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What a workload's packets may take: bandwidth each way, and connections from
+ * outside; and the account of them. For cgroup_skb programs.
+ */
+#ifndef FOS1_LIMITS_H
+#define FOS1_LIMITS_H
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+
+#include <fos1/bucket.h>
+#include <fos1/connections.h>
+#include <fos1/parse.h>
+#include <fos1/types.h>
+#include <fos1/workload.h>
+
+/* What a cgroup_skb program returns. The last two tell the sending TCP that
+ * there is congestion; they are for the way out only.
+ */
+enum workload_verdict {
+	WORKLOAD_DROP = 0,
+	WORKLOAD_PASS = 1,
+	WORKLOAD_DROP_CONGESTED = 2,
+	WORKLOAD_PASS_CONGESTED = 3,
+};
+
+/* Small packets (acknowledgements, questions, beginnings) are worth more than
+ * their bytes: they may wait a quarter longer than the depth.
+ */
+enum limits_size { SMALL_PACKET_BYTES = 256 };
+
+static __always_inline bool
+workload_of_packet(struct __sk_buff *skb, u64 cgroup, struct workload *workload)
+{
+	if (likely(workload_is(workload, cgroup)))
+		return true;
+	for (int level = WORKLOAD_ANCESTORS; level > 0; level--) {
+		cgroup = bpf_skb_ancestor_cgroup_id(skb, level);
+		if (cgroup && workload_is(workload, cgroup))
+			return true;
+	}
+	return false;
+}
+
+/* The time that bytes take at a rate, in bucket time. */
+static __always_inline u64 bandwidth_cost(u32 bytes, u64 bits_per_s)
+{
+	const u64 second = (u64)FOS1_NS_PER_SECOND << FOS1_TIME_SHIFT;
+
+	return bytes * 8 * second / bits_per_s;
+}
+
+/* One direction of a workload. */
+struct bandwidth {
+	u64 bits_per_s;
+	u64 depth;
+	u64 *at;
+};
+
+static __always_inline struct bandwidth
+bandwidth_of(struct fos1_limits *limits, struct fos1_workload *buckets,
+	     bool is_out)
+{
+	struct bandwidth in = { limits->in_bits_per_s, limits->in_depth,
+				&buckets->in_at };
+	struct bandwidth out = { limits->out_bits_per_s, limits->out_depth,
+				 &buckets->out_at };
+
+	return is_out ? out : in;
+}
+
+/* Let the packet go, drop it, or let it go and say that it is nearly too much:
+ * by ECN where both ends know it, else to our own TCP.
+ */
+static __always_inline int bandwidth_verdict(struct __sk_buff *skb,
+					     const struct bandwidth *bandwidth,
+					     struct fos1_usage *usage, u64 now,
+					     bool is_out, u32 bytes)
+{
+	u64 cost = bandwidth_cost(bytes, bandwidth->bits_per_s);
+	u64 depth = bandwidth->depth, at = *bandwidth->at;
+
+	if (bytes <= SMALL_PACKET_BYTES)
+		depth += depth / 4;
+	if (!bucket_take(bandwidth->at, now, cost, depth))
+		return is_out ? WORKLOAD_DROP_CONGESTED : WORKLOAD_DROP;
+	if (at <= now || at - now <= bandwidth->depth / 2)
+		return WORKLOAD_PASS;
+	if (bpf_skb_ecn_set_ce(skb)) {
+		WORKLOAD_COUNT(usage, marked);
+		return WORKLOAD_PASS;
+	}
+	return is_out ? WORKLOAD_PASS_CONGESTED : WORKLOAD_PASS;
+}
+
+static __always_inline int limit_bandwidth(struct __sk_buff *skb,
+					   const struct workload *workload,
+					   struct fos1_usage *usage,
+					   bool is_out, u32 bytes)
+{
+	struct fos1_workload *buckets;
+	struct bandwidth bandwidth;
+	u64 now;
+
+	if (!(is_out ? workload->limits->out_bits_per_s
+		     : workload->limits->in_bits_per_s))
+		return WORKLOAD_PASS;
+	now = bucket_time(bpf_ktime_get_ns());
+	buckets = workload_buckets_of(workload, now);
+	if (!buckets)
+		return WORKLOAD_PASS;
+	bandwidth = bandwidth_of(workload->limits, buckets, is_out);
+	return bandwidth_verdict(skb, &bandwidth, usage, now, is_out, bytes);
+}
+
+/* The TCP flags; a SYN's where extension headers hide them. */
+static __always_inline u8 tcp_flags_of(struct __sk_buff *skb)
+{
+	u32 offset = sizeof(struct ipv6hdr);
+	u8 first, next, flags = TCP_SYN;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 0, &first, sizeof(first)))
+			return flags;
+		offset = (first & 0xf) * 4;
+	} else if (bpf_skb_load_bytes(skb, offsetof(struct ipv6hdr, nexthdr),
+				      &next, sizeof(next)) ||
+		   next != IPPROTO_TCP) {
+		return flags;
+	}
+	bpf_skb_load_bytes(skb, offset + 13, &flags, sizeof(flags));
+	return flags;
+}
+
+/* Whether what comes to a listening socket may become a connection: the SYN,
+ * and the acknowledgement that would complete the handshake, since many may
+ * have begun at once.
+ */
+static __always_inline bool admits_connection(struct __sk_buff *skb,
+					      const struct workload *workload,
+					      struct fos1_usage *usage)
+{
+	struct bpf_sock *sk = skb->sk;
+	u8 flags;
+
+	if (!workload->limits->max_connections &&
+	    !workload->limits->connection_cost)
+		return true;
+	if (!sk || sk->state != BPF_TCP_LISTEN)
+		return true;
+	flags = tcp_flags_of(skb) & (TCP_SYN | TCP_ACK | TCP_RST);
+	if (flags & TCP_RST)
+		return true;
+	if (connections_full(workload) ||
+	    (flags == TCP_SYN && !workload_takes_connection(workload))) {
+		WORKLOAD_COUNT(usage, refused_in);
+		return false;
+	}
+	return true;
+}
+
+static __always_inline int count_out(struct fos1_usage *usage, int verdict,
+				     u32 bytes)
+{
+	if (usage)
+		workload_count_packet(
+			verdict & 1 ? &usage->out : &usage->limited_out, bytes);
+	return verdict;
+}
+
+static __always_inline int count_in(struct fos1_usage *usage, int verdict,
+				    u32 bytes)
+{
+	if (usage)
+		workload_count_packet(
+			verdict & 1 ? &usage->in : &usage->limited_in, bytes);
+	return verdict;
+}
+
+/* Judge a packet that the rules let pass, and count it. wire_bytes are those of
+ * the network header and what follows, each segment with its own headers.
+ * Returns what the program shall return.
+ */
+static __always_inline int workload_limits(struct __sk_buff *skb, u64 cgroup_id,
+					   bool is_egress, u32 wire_bytes)
+{
+	struct workload workload;
+	struct fos1_usage *usage;
+	int verdict;
+
+	if (!workload_of_packet(skb, cgroup_id, &workload))
+		return WORKLOAD_PASS;
+	usage = workload_usage_of(&workload);
+	if (!is_egress && !admits_connection(skb, &workload, usage))
+		return WORKLOAD_DROP;
+	verdict = limit_bandwidth(skb, &workload, usage, is_egress, wire_bytes);
+	return is_egress ? count_out(usage, verdict, wire_bytes)
+			 : count_in(usage, verdict, wire_bytes);
+}
+
+#endif
