@@ -84,9 +84,12 @@ def compile_chains(
     Raises PolicyLimit.
     """
     compiled: list[Chain] = []
-    for rules in chains:
+    for number, rules in enumerate(chains):
         room = most_bytes - sum(chain.rows.nbytes for chain in compiled)
-        compiled.append(compile_chain(rules, subject_count, room))
+        try:
+            compiled.append(compile_chain(rules, subject_count, room))
+        except PolicyLimit as excess:
+            raise PolicyLimit(excess.limit, excess.rule, number) from None
     return tuple(compiled)
 
 

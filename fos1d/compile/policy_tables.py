@@ -45,8 +45,10 @@ class _Arrays:
 
     def whole(self, name: str, element: np.dtype[Any]) -> Table:
         """Return the whole array; an array of the kernel's has at least one element."""
-        parts = [part.astype(element, copy=False) for part in self.parts.get(name, [])]
-        return np.concatenate(parts) if self.lengths.get(name) else np.zeros(1, element)
+        # The type is given, since concatenation turns network order into the machine's.
+        if self.lengths.get(name):
+            return np.concatenate(self.parts[name], dtype=element)
+        return np.zeros(1, element)
 
 
 def policy_tables(chains: Sequence[Chain]) -> Mapping[str, Table]:
