@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fos1d import abi
+from fos1d.abi import PlaceFlag, RouteFlag
 from fos1d.abi import PolicyRuleFlag as Flag
-from fos1d.abi import RouteFlag
 from fos1d.compile.policy import Chain, Index
 from fos1d.compile.policy_model import Limit, Route, Rule
 from fos1d.compile.tree import Column, build_tree, level_bases
@@ -27,6 +27,10 @@ RULE = np.dtype(abi.POLICY_RULE)
 ROUTE = np.dtype(abi.POLICY_ROUTE)
 NODE32 = np.dtype(abi.TREE32_NODE)
 NODE128 = np.dtype(abi.SET6_NODE)
+PLACE = np.dtype(abi.PLACE)
+
+# On the wire, as a limit counts it.
+FULL_PACKET_BYTES = 1514
 
 
 @dataclass(slots=True)
@@ -70,6 +74,16 @@ def policy_tables(chains: Sequence[Chain]) -> Mapping[str, Table]:
         "policy_tree128": arrays.whole("policy_tree128", NODE128),
         "policy_routes": arrays.whole("policy_routes", ROUTE),
     }
+
+
+def policy_places(chains: Sequence[Chain], flags: Sequence[Sequence[int]]) -> Table:
+    """Return the record of each place, from its flags by chain; EFFECTS is added."""
+    table = np.zeros(len(flags), PLACE)
+    table["flags"] = np.array(flags, np.uint32).reshape(table["flags"].shape)
+    for number, chain in enumerate(chains):
+        table["vector"][:, number] = chain.subjects
+        table["flags"][:, number] |= np.uint32(PlaceFlag.PLACE_EFFECTS) * chain.has_effects
+    return table
 
 
 def _fill_head(head: np.void, chain: Chain, arrays: _Arrays) -> None:
@@ -116,10 +130,10 @@ def _flags(rule: Rule) -> int:
 
 
 def bucket(limit: Limit) -> tuple[int, int]:
-    """Return the bucket time that a byte takes, and how far ahead one may be."""
+    """Return the bucket time that a byte takes, and how much may wait before a full packet."""
     second = int(abi.Time.NS_PER_SECOND) << abi.Time.TIME_SHIFT
     cost = max(1, round(8 * second / limit.bits_per_s))
-    return cost, cost * limit.burst_bytes
+    return cost, cost * max(0, limit.burst_bytes - FULL_PACKET_BYTES)
 
 
 def _routes(routes: Sequence[Route]) -> Table:

@@ -272,18 +272,26 @@ def _source(written: _Written) -> RuleSource:
 def _flags(ordered: Sequence[Selected], places: int) -> tuple[tuple[int, ...], ...]:
     """Return the flags of each place, by chain. The policies come first to last."""
     flags = [[0] * len(CHAINS) for _ in range(places)]
-    defaulted: set[tuple[int, PolicyChain]] = set()
+    defaulted: set[tuple[int, Way]] = set()
     for selected in ordered:
         for place in selected.subjects:
             match selected.resource:
                 case EBPFNetworkPolicy() as network:
                     _police(network, flags[place])
                 case EBPFContainerPolicy() as container:
-                    for way in WAYS:
-                        first = (place, CONTAINER_CHAINS[way]) not in defaulted
-                        if _control(container, way, flags[place], first):
-                            defaulted.add((place, CONTAINER_CHAINS[way]))
+                    ways = [way for way in WAYS if (place, way) not in defaulted]
+                    defaulted |= {(place, way) for way in _control(container, flags[place], ways)}
+    for of_place in flags:
+        _let_answers_pass(of_place)
     return tuple(map(tuple, flags))
+
+
+def _let_answers_pass(flags: list[int]) -> None:
+    """Have network policies let answers pass where none filters but container policies do."""
+    filters = any(flags[chain] for chain in NETWORK_CHAINS.values())
+    if not filters and any(flags[chain] for chain in CONTAINER_CHAINS.values()):
+        for chain in NETWORK_CHAINS.values():
+            flags[chain] |= PlaceFlag.PLACE_STATEFUL
 
 
 def _police(policy: EBPFNetworkPolicy, flags: list[int]) -> None:
@@ -296,15 +304,16 @@ def _police(policy: EBPFNetworkPolicy, flags: list[int]) -> None:
             flags[chain] |= PlaceFlag.PLACE_STATEFUL
 
 
-def _control(policy: EBPFContainerPolicy, way: Way, flags: list[int], first: bool) -> bool:
-    """Add a policy's control of a direction; return whether it sets the default action."""
+def _control(policy: EBPFContainerPolicy, flags: list[int], undecided: list[Way]) -> set[Way]:
+    """Add a policy's controls; return the ways of those undecided whose default it sets."""
     controls = policy.spec.network_controls
-    if not controls.controls(way):
-        return False
-    flags[CONTAINER_CHAINS[way]] |= PlaceFlag.PLACE_POLICED
-    for chain in CONTAINER_CHAINS.values():
-        flags[chain] |= PlaceFlag.PLACE_STATEFUL
-    default = controls.default(way)
-    if first and default == "deny":
-        flags[CONTAINER_CHAINS[way]] |= PlaceFlag.PLACE_DEFAULT_DENY
-    return default is not None
+    controlled = [way for way in WAYS if controls.controls(way)]
+    for way in controlled:
+        flags[CONTAINER_CHAINS[way]] |= PlaceFlag.PLACE_POLICED
+        for chain in CONTAINER_CHAINS.values():
+            flags[chain] |= PlaceFlag.PLACE_STATEFUL
+    setting = {way for way in controlled if way in undecided and controls.default(way)}
+    for way in setting:
+        if controls.default(way) == "deny":
+            flags[CONTAINER_CHAINS[way]] |= PlaceFlag.PLACE_DEFAULT_DENY
+    return setting

@@ -192,6 +192,11 @@ class ContainerPolicy:
     ingress: tuple[Rule, ...] = ()
     egress: tuple[Rule, ...] = ()
 
+    @property
+    def is_in_force(self) -> bool:
+        """Whether it judges packets of any direction."""
+        return self.enable_ingress_control or self.enable_egress_control
+
     def controls(self, direction: Direction) -> bool:
         """Whether it is in force in a direction."""
         ingress = direction == "ingress"
@@ -262,6 +267,12 @@ class Policies:
         policies: tuple[Policy, ...] = (*self.network, *self.container)
         return frozenset(place for policy in policies for place in policy.places)
 
+    def polices(self, place: str) -> bool:
+        """Whether anything may be denied at a place."""
+        filters = (p.polices for p in self._selecting(place, self.network))
+        controls = self._selecting(place, self.container)
+        return any(filters) or any(p.is_in_force for p in controls)
+
     def is_policed(self, place: str, direction: Direction) -> bool:
         """Whether what no rule allows is denied by network policies."""
         selecting = self._selecting(place, self.network)
@@ -301,7 +312,7 @@ class Policies:
         if verdict.by:
             return verdict
         defaults = [p.default(direction) for p in selecting if p.default(direction)]
-        controlled = any(p.controls("ingress") or p.controls("egress") for p in workload)
+        controlled = any(p.is_in_force for p in workload)
         passes = not defaults or defaults[0] == "allow"
         return replace(verdict, passes=passes, is_stateful=True if controlled else None)
 

@@ -27,7 +27,7 @@ End = tuple[Address, int]
 FlowKey = tuple[int, frozenset[End]]
 FragmentKey = tuple[Address, Address, int, int]
 
-ADOPTION_S = 60.0
+FRAGMENT_LIFE_S = 60.0
 DHCP_PORTS = ({67, 68}, {546, 547})
 DNS_PORT = 53
 NEIGHBOUR_DISCOVERY = range(133, 138)
@@ -55,83 +55,77 @@ class Flow:
             return 7440.0 if is_open else 240.0
         return {UDP: 300.0, ICMP: 60.0, ICMPV6: 60.0}.get(protocol, 600.0)
 
+    def note(self, packet: Packet, now_s: float) -> None:
+        """Remember a packet that passed."""
+        self.seen_s = now_s
+        self.senders.add(_sender(packet))
+        if packet.protocol == TCP and packet.tcp_flags & FIN:
+            self.finished.add(_sender(packet))
+        if packet.protocol == TCP and packet.tcp_flags & RST:
+            self.is_reset = True
+
+    def reopen(self) -> None:
+        """Forget what came before: the origin begins anew."""
+        self.senders, self.finished, self.is_reset = set(), set(), False
+
+
+@dataclass(frozen=True)
+class First:
+    """What the first fragment of a datagram told, and when."""
+
+    packet: Packet
+    seen_s: float
+
 
 @dataclass
 class Router:
-    """The state of a router. `policed_since_s` is when each place came under a policy.
+    """The state of a router.
 
     `failsafe_ports` are TCP ports of the router itself, `operators` flows that must live.
+    `exceeds` says of a rule with a limit whether a packet exceeds it.
     """
 
     policies: Policies
-    policed_since_s: dict[str, float] = field(default_factory=dict)
     failsafe_ports: frozenset[int] = frozenset()
     operators: frozenset[FlowKey] = frozenset()
     exceeds: Exceeds = never
+    adoption_s: float = 60.0
+    policed_since_s: dict[str, float] = field(default_factory=dict)
     flows: dict[FlowKey, Flow] = field(default_factory=dict)
-    fragments: dict[FragmentKey, tuple[int, int]] = field(default_factory=dict)
+    fragments: dict[FragmentKey, First] = field(default_factory=dict)
 
     def feed(self, place: str, direction: Direction, packet: Packet, now_s: float) -> Verdict:
         """Return what becomes of a packet that comes to a hook, and remember it."""
         if place not in self.policies.places:
             return Verdict(True)
         if packet.is_malformed:
-            return Verdict(not self._is_policed(place))
-        packet = self._with_ports(packet)
-        effects = self._judge(place, direction, packet).effects
-        verdict = self._decide(place, direction, packet, now_s)
-        if self._must_pass(packet):
-            verdict = replace(verdict, passes=True)
-        return replace(verdict, effects=effects)
-
-    def _is_policed(self, place: str) -> bool:
-        return any(self.policies.is_policed(place, way) for way in ("ingress", "egress"))
-
-    def _judge(self, place: str, direction: Direction, packet: Packet) -> Verdict:
-        return self.policies.judge(place, direction, packet, self.exceeds)
-
-    # Flows
-
-    def _decide(self, place: str, direction: Direction, packet: Packet, now_s: float) -> Verdict:
+            return Verdict(not self.policies.polices(place))
+        packet = self._with_ports(packet, now_s)
         if (related := self._related(packet, now_s)) is not None:
-            return self._judge_in_flow(place, direction, related, now_s)
+            return self._judge_related(place, direction, related, now_s)
         flow = self._flow(packet, now_s)
         if flow is None:
             return self._judge_first(place, direction, packet, now_s)
-        if (packet.source, packet.source_port) != flow.origin:
-            return self._judge_reply(place, direction, packet, flow, now_s)
-        verdict = self._judge(place, direction, packet)
-        if verdict.passes:
-            _note(flow, packet, now_s)
-        return verdict
+        if _sender(packet) == flow.origin:
+            return self._judge_more(place, direction, packet, flow, now_s)
+        return self._judge_answer(place, direction, packet, flow, now_s)
 
-    def _judge_in_flow(
-        self, place: str, direction: Direction, packet: Packet, now_s: float
-    ) -> Verdict:
-        """Judge a packet as one of a flow that is there, without a trace."""
-        flow = self._flow(packet, now_s)
-        assert flow is not None
-        if (packet.source, packet.source_port) == flow.origin:
-            return self._judge(place, direction, packet)
-        answer = self._judge(place, _opposite(direction), packet.reversed())
-        if answer.passes and answer.is_stateful:
-            return Verdict(True)
-        return self._judge(place, direction, packet)
+    def _judge(self, place: str, direction: Direction, packet: Packet) -> Verdict:
+        """Return what rules say, and what must pass whatever they say."""
+        verdict = self.policies.judge(place, direction, packet, self.exceeds)
+        if verdict.passes or is_limited(verdict) or not self._must_pass(packet):
+            return verdict
+        return Verdict(True, None, verdict.effects, True)
 
-    def _judge_reply(
-        self, place: str, direction: Direction, packet: Packet, flow: Flow, now_s: float
-    ) -> Verdict:
-        asked = self._judge(place, _opposite(direction), packet.reversed())
-        if asked.passes and asked.is_stateful:
-            _note(flow, packet, now_s)
-            return Verdict(True)
-        verdict = self._judge(place, direction, packet)
-        if verdict.passes:
-            if _opens(packet) and verdict.is_stateful:
-                self._begin(packet, now_s)
-            else:
-                _note(flow, packet, now_s)
-        return verdict
+    def _answers(self, place: str, direction: Direction, packet: Packet) -> bool:
+        """Whether what the packet answers may have gone the other way, and be answered."""
+        question = packet.reversed()
+        asked = self.policies.judge(place, _opposite(direction), question)
+        if not asked.passes:
+            return self._must_pass(question)
+        return bool(asked.is_stateful)
+
+    # A packet that belongs to a flow, or to none
 
     def _judge_first(
         self, place: str, direction: Direction, packet: Packet, now_s: float
@@ -142,23 +136,66 @@ class Router:
             self._begin(packet, now_s)
         return verdict
 
+    def _judge_more(
+        self, place: str, direction: Direction, packet: Packet, flow: Flow, now_s: float
+    ) -> Verdict:
+        verdict = self._judge(place, direction, packet)
+        if verdict.passes:
+            if _opens(packet) and len(flow.senders) == 2:
+                flow.reopen()
+            flow.note(packet, now_s)
+        return verdict
+
+    def _judge_answer(
+        self, place: str, direction: Direction, packet: Packet, flow: Flow, now_s: float
+    ) -> Verdict:
+        own = self._judge(place, direction, packet)
+        if _opens(packet) and own.passes:
+            if own.is_stateful:
+                self._begin(packet, now_s)
+            return own
+        verdict = self._judge_as_answer(place, direction, packet, own)
+        if verdict.passes:
+            flow.note(packet, now_s)
+        return verdict
+
+    def _judge_as_answer(
+        self, place: str, direction: Direction, packet: Packet, own: Verdict
+    ) -> Verdict:
+        """Return the verdict on a packet to the origin; what rules do besides, they do."""
+        if is_limited(own) or not self._answers(place, direction, packet):
+            return own
+        return Verdict(True, None, own.effects)
+
+    def _judge_related(
+        self, place: str, direction: Direction, packet: Packet, now_s: float
+    ) -> Verdict:
+        """Judge the packet of a flow in whose place an ICMP error is, without a trace."""
+        flow, own = self._flow(packet, now_s), self._judge(place, direction, packet)
+        assert flow is not None
+        if _sender(packet) == flow.origin:
+            return own
+        return self._judge_as_answer(place, direction, packet, own)
+
+    # Flows
+
     def _adopts(self, place: str, packet: Packet, now_s: float) -> bool:
         """Whether a segment of a connection that is older than the policy begins a flow."""
-        if packet.protocol != TCP or packet.later_fragment:
+        if packet.protocol != TCP:
             return False
-        young = now_s - self.policed_since_s.get(place, float("-inf")) <= ADOPTION_S
+        since_s = self.policed_since_s.setdefault(place, now_s)
         to_server = packet.destination_port < 1024 or packet.destination_port < packet.source_port
-        return young and to_server
+        return now_s - since_s < self.adoption_s and to_server
 
     def _begin(self, packet: Packet, now_s: float) -> None:
-        flow = Flow((packet.source, packet.source_port), now_s)
-        _note(flow, packet, now_s)
-        self.flows[_key(packet)] = flow
+        flow = Flow(_sender(packet), now_s)
+        flow.note(packet, now_s)
+        self.flows[flow_key(packet)] = flow
 
     def _flow(self, packet: Packet, now_s: float) -> Flow | None:
         if not _has_flow(packet):
             return None
-        flow = self.flows.get(_key(packet))
+        flow = self.flows.get(flow_key(packet))
         if flow is None or now_s - flow.seen_s > flow.lifetime_s(packet.protocol):
             return None
         return flow
@@ -173,45 +210,43 @@ class Router:
 
     # Fragments, and what must pass
 
-    def _with_ports(self, packet: Packet) -> Packet:
-        """Return a later fragment with the ports of its first, if that was seen."""
+    def _with_ports(self, packet: Packet, now_s: float) -> Packet:
+        """Return a later fragment with what its first told, if that was seen."""
         if packet.fragment_id is None:
             return packet
         key = packet.source, packet.destination, packet.fragment_id, packet.protocol
         if not packet.later_fragment:
-            if packet.protocol in WITH_PORTS:
-                self.fragments[key] = packet.source_port, packet.destination_port
+            self.fragments[key] = First(packet, now_s)
             return packet
-        if key not in self.fragments:
+        first = self.fragments.get(key)
+        if first is None or now_s - first.seen_s > FRAGMENT_LIFE_S:
             return packet
-        source, destination = self.fragments[key]
-        return replace(
-            packet,
-            source_port=source,
-            destination_port=destination,
-            later_fragment=False,
-            tcp_flags=ACK,
-        )
+        return replace(first.packet, tcp_flags=ACK, length=packet.length)
 
     def _must_pass(self, packet: Packet) -> bool:
         return (
             is_neighbour_discovery(packet)
             or self._is_routers_own(packet)
-            or (_has_flow(packet) and _key(packet) in self.operators)
+            or (_has_flow(packet) and flow_key(packet) in self.operators)
         )
 
     def _is_routers_own(self, packet: Packet) -> bool:
-        if packet.later_fragment or packet.protocol not in WITH_PORTS:
+        if packet.later_fragment or not (packet.to_router or packet.from_router):
             return False
         near = packet.destination_port if packet.to_router else packet.source_port
         far = packet.source_port if packet.to_router else packet.destination_port
-        if not (packet.to_router or packet.from_router):
-            return False
-        if packet.protocol == TCP and near in self.failsafe_ports:
-            return True
-        return packet.protocol == UDP and (
-            {near, far} in DHCP_PORTS or (far == DNS_PORT and packet.from_router)
-        )
+        match packet.protocol:
+            case 6:
+                return near in self.failsafe_ports or (far == DNS_PORT and packet.from_router)
+            case 17:
+                return {near, far} in DHCP_PORTS or (far == DNS_PORT and packet.from_router)
+            case _:
+                return False
+
+
+def is_limited(verdict: Verdict) -> bool:
+    """Whether a packet is dropped since it exceeds a limit."""
+    return not verdict.passes and verdict.by is not None and verdict.by.rule.action != "deny"
 
 
 def is_neighbour_discovery(packet: Packet) -> bool:
@@ -244,19 +279,11 @@ def _begins(packet: Packet) -> bool:
     return packet.protocol not in ECHO_REPLY or packet.icmp_type == ECHO_REQUEST[packet.protocol]
 
 
-def _key(packet: Packet) -> FlowKey:
-    ends = {
-        (packet.source, packet.source_port),
-        (packet.destination, packet.destination_port),
-    }
-    return packet.protocol, frozenset(ends)
+def flow_key(packet: Packet) -> FlowKey:
+    """Return the key of the flow that a packet belongs to."""
+    receiver = packet.destination, packet.destination_port
+    return packet.protocol, frozenset({_sender(packet), receiver})
 
 
-def _note(flow: Flow, packet: Packet, now_s: float) -> None:
-    end = packet.source, packet.source_port
-    flow.seen_s = now_s
-    flow.senders.add(end)
-    if packet.protocol == TCP and packet.tcp_flags & FIN:
-        flow.finished.add(end)
-    if packet.protocol == TCP and packet.tcp_flags & RST:
-        flow.is_reset = True
+def _sender(packet: Packet) -> End:
+    return packet.source, packet.source_port

@@ -22,7 +22,7 @@ from fos1d.compile.policy_model import (
     service_spans,
 )
 from fos1d.compile.policy_sweep import first_seen
-from fos1d.compile.policy_tables import bucket, policy_tables
+from fos1d.compile.policy_tables import bucket, policy_places, policy_tables
 from fos1d.errors import PolicyLimit
 from tests.classifier import find32, find128
 
@@ -90,6 +90,14 @@ def test_equal_vectors_are_kept_once() -> None:
 def test_effects_are_told_by_subject() -> None:
     rules = [Rule(frozenset({0, 1})), Rule(frozenset({1}), action=PolicyAction.ACT_LOG)]
     assert compile_chain(rules, 3).has_effects.tolist() == [False, True, False]
+
+
+def test_the_record_of_a_place() -> None:
+    log = Rule(frozenset({1}), action=PolicyAction.ACT_LOG)
+    chains = compile_chains([[log], [], [], []], 2)
+    policed, acting = policy_places(chains, [(1, 0, 0, 0), (0, 0, 0, 8)])
+    assert (policed["flags"].tolist(), acting["flags"].tolist()) == ([1, 0, 0, 0], [2, 0, 0, 8])
+    assert acting["vector"][0] == chains[0].subjects[1]
 
 
 def test_excepts_are_taken_out() -> None:
@@ -171,7 +179,7 @@ def test_vectors_are_numbered_as_they_appear() -> None:
 def test_rules_carry_their_limit_and_route() -> None:
     route = Route(3, next_hop=IPv6Address("2001:db8::1"))
     rules = [
-        Rule(ALL, limit=Limit(10**9, 1000), stateful=False, counter=1 << 63),
+        Rule(ALL, limit=Limit(10**9, 2514), stateful=False, counter=1 << 63),
         Rule(ALL, action=PolicyAction.ACT_ROUTE, route=Route(table=0), counter=2),
         Rule(ALL, action=PolicyAction.ACT_ROUTE, route=route, counter=3),
     ]
@@ -187,7 +195,7 @@ def test_rules_carry_their_limit_and_route() -> None:
 
 @pytest.mark.parametrize("bits_per_s", [1000, 10**6, 10**9, 10**10, 10**11])
 def test_a_limits_rounding_is_below_three_percent(bits_per_s: int) -> None:
-    cost, depth = bucket(Limit(bits_per_s, 1))
+    cost, depth = bucket(Limit(bits_per_s, 1515))
     exact = 8e9 * (1 << abi.Time.TIME_SHIFT) / bits_per_s
     assert abs(cost / exact - 1) < 0.03
     assert depth == cost

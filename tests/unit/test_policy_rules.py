@@ -127,7 +127,7 @@ def test_the_first_container_policy_that_sets_a_default_decides() -> None:
         container(control("defaultEgressAction: deny"), "b"),
         container(control("defaultEgressAction: allow"), "c"),
     )
-    assert found.flags == ((0, 0, STATEFUL, POLICED | DENYING | STATEFUL),)
+    assert found.flags == ((STATEFUL, STATEFUL, STATEFUL, POLICED | DENYING | STATEFUL),)
 
 
 def test_rules_of_a_control_that_is_off_are_left_out() -> None:
