@@ -432,8 +432,9 @@ FOS1_SIZE(struct fos1_fragment, 16);
  * limit. Depths are in bucket time: how much may wait, in time at that rate.
  */
 enum fos1_limits_flag {
-	FOS1_LIMITS_DEVICES = 1,
-	FOS1_LIMITS_DEVICES_ALLOWED = 2,
+	FOS1_LIMITS_ACCOUNTED = 1,
+	FOS1_LIMITS_DEVICES = 2,
+	FOS1_LIMITS_DEVICES_ALLOWED = 4,
 };
 
 struct fos1_limits {

@@ -162,22 +162,17 @@ static __always_inline bool admits_connection(struct __sk_buff *skb,
 	return true;
 }
 
-static __always_inline int count_out(struct fos1_usage *usage, int verdict,
-				     u32 bytes)
+static __always_inline void count_packet(struct fos1_usage *usage, u32 flags,
+					 bool is_out, bool passes, u32 bytes)
 {
-	if (usage)
-		workload_count_packet(
-			verdict & 1 ? &usage->out : &usage->limited_out, bytes);
-	return verdict;
-}
+	struct fos1_stat *passed = is_out ? &usage->out : &usage->in;
+	struct fos1_stat *limited = is_out ? &usage->limited_out
+					   : &usage->limited_in;
 
-static __always_inline int count_in(struct fos1_usage *usage, int verdict,
-				    u32 bytes)
-{
-	if (usage)
-		workload_count_packet(
-			verdict & 1 ? &usage->in : &usage->limited_in, bytes);
-	return verdict;
+	if (!passes)
+		workload_count_packet(limited, bytes);
+	else if (flags & FOS1_LIMITS_ACCOUNTED)
+		workload_count_packet(passed, bytes);
 }
 
 /* Judge a packet that the rules let pass, and count it. wire_bytes are those of
@@ -197,8 +192,10 @@ static __always_inline int workload_limits(struct __sk_buff *skb, u64 cgroup_id,
 	if (!is_egress && !admits_connection(skb, &workload, usage))
 		return WORKLOAD_DROP;
 	verdict = limit_bandwidth(skb, &workload, usage, is_egress, wire_bytes);
-	return is_egress ? count_out(usage, verdict, wire_bytes)
-			 : count_in(usage, verdict, wire_bytes);
+	if (usage)
+		count_packet(usage, workload.limits->flags, is_egress,
+			     verdict & WORKLOAD_PASS, wire_bytes);
+	return verdict;
 }
 
 #endif

@@ -70,13 +70,13 @@ static __always_inline bool workload_of_task(struct workload *workload)
 	return false;
 }
 
-/* A new workload has no credit: a burst is earned by silence. */
+/* A new workload has half of its burst; the rest is earned by silence. */
 static __always_inline struct fos1_workload *
 workload_begin(const struct workload *workload, u64 now)
 {
 	struct fos1_workload fresh = {
-		.in_at = now + workload->limits->in_depth,
-		.out_at = now + workload->limits->out_depth,
+		.in_at = now + workload->limits->in_depth / 2,
+		.out_at = now + workload->limits->out_depth / 2,
 		.connections_at = now,
 	};
 
