@@ -68,7 +68,8 @@ class LimitsFlag(IntEnum):
     """enum fos1_limits_flag."""
 
     LIMITS_ACCOUNTED = 1
-    LIMITS_DEVICES_DENIED = 2
+    LIMITS_DEVICES = 2
+    LIMITS_DEVICES_ALLOWED = 4
 
 
 class PlaceFlag(IntEnum):
@@ -147,15 +148,6 @@ class Reason(IntEnum):
     NOTE_EVENTS_FULL = 25
     NOTE_ROUTE_FAILED = 26
     REASONS = 27
-
-
-class RouteFlag(IntEnum):
-    """enum fos1_route_flag."""
-
-    ROUTE_NEXT_HOP = 1
-    ROUTE_V6 = 2
-    ROUTE_TABLE = 4
-    ROUTE_MARK = 8
 
 
 class Service(IntEnum):
@@ -333,7 +325,7 @@ POLICY_ROUTE: Record = [
     ("ifindex", "<u4"),
     ("table", "<u4"),
     ("mark", "<u4"),
-    ("flags", "<u4"),
+    ("pad", "<u4"),
     ("next_hop", ">u4", (4,)),
 ]
 
@@ -404,15 +396,63 @@ WORKLOAD: Record = [
     ("in_at", "<u8"),
     ("out_at", "<u8"),
     ("connections_at", "<u8"),
-    ("connections", "<u8"),
 ]
 
 MAPS: dict[str, dict[str, MapShape]] = {
+    "cgroup_connect": {
+        "workload_buckets": MapShape(1, 8, 24, 16384, 1),
+        "workload_connections": MapShape(1, 8, 8, 16384, 1),
+        "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
+        "workload_sockets": MapShape(1, 8, 8, 262144, 1),
+        "workload_usage": MapShape(5, 8, 104, 16384, 1),
+    },
+    "cgroup_device": {
+        "workload_buckets": MapShape(1, 8, 24, 16384, 1),
+        "workload_devices": MapShape(1, 24, 4, 65536, 1),
+        "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
+        "workload_usage": MapShape(5, 8, 104, 16384, 1),
+    },
+    "cgroup_release": {
+        "workload_buckets": MapShape(1, 8, 24, 16384, 1),
+        "workload_connections": MapShape(1, 8, 8, 16384, 1),
+        "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
+        "workload_sockets": MapShape(1, 8, 8, 262144, 1),
+        "workload_usage": MapShape(5, 8, 104, 16384, 1),
+    },
+    "sock_count": {
+        "workload_buckets": MapShape(1, 8, 24, 16384, 1),
+        "workload_connections": MapShape(1, 8, 8, 16384, 1),
+        "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
+        "workload_sockets": MapShape(1, 8, 8, 262144, 1),
+        "workload_usage": MapShape(5, 8, 104, 16384, 1),
+    },
     "tc_flow": {
         "flows4": MapShape(1, 16, 72, 65536, 0),
         "flows6": MapShape(1, 40, 72, 65536, 0),
         "new_flows4": MapShape(9, 16, 72, 65536, 0),
         "new_flows6": MapShape(9, 40, 72, 65536, 0),
+    },
+    "tc_policy": {
+        "flows4": MapShape(1, 16, 72, 65536, 0),
+        "flows6": MapShape(1, 40, 72, 65536, 0),
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "new_flows4": MapShape(9, 16, 72, 65536, 0),
+        "new_flows6": MapShape(9, 40, 72, 65536, 0),
+        "operator_flows4": MapShape(1, 16, 4, 256, 0),
+        "operator_flows6": MapShape(1, 40, 4, 256, 0),
+        "policed_since": MapShape(1, 16, 8, 16384, 1),
+        "policy_events": MapShape(27, 0, 0, 262144, 0),
+        "policy_heads": MapShape(2, 4, 128, 4, 1024),
+        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_places": MapShape(1, 16, 32, 16384, 1),
+        "policy_routes": MapShape(2, 4, 32, 1, 1024),
+        "policy_rules": MapShape(2, 4, 32, 1, 1024),
+        "policy_tree128": MapShape(2, 4, 128, 1, 1024),
+        "policy_tree32": MapShape(2, 4, 64, 1, 1024),
+        "policy_words": MapShape(2, 4, 8, 1, 1024),
+        "rule_buckets": MapShape(1, 8, 8, 65536, 1),
+        "rule_stats": MapShape(5, 8, 16, 65536, 1),
+        "stats": MapShape(6, 4, 16, 27, 0),
     },
     "xdp_filter": {
         "chain": MapShape(3, 4, 4, 32, 0),
@@ -443,8 +483,27 @@ MAPS: dict[str, dict[str, MapShape]] = {
 }
 
 KNOBS: dict[str, dict[str, Knob]] = {
+    "cgroup_connect": {
+
+    },
+    "cgroup_device": {
+
+    },
+    "cgroup_release": {
+
+    },
+    "sock_count": {
+
+    },
     "tc_flow": {
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+    },
+    "tc_policy": {
+        "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),
+        "failsafe_port": Knob(2, 16, "TCP ports of the router, in host order, that policies never close"),
+        "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
+        "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+        "policy_generation": Knob(4, 1, "digest of the rules, by which flows know what judged them"),
     },
     "xdp_filter": {
         "chain_next": Knob(4, 1, "slot of the program that follows"),

@@ -163,7 +163,9 @@ def knob(btf: Btf, variable: Type) -> str:
 
 def write_object(name: str, btf: Btf) -> tuple[str, str]:
     maps = "\n".join(map_shape(btf, v) for v in btf.section(".maps"))
-    knobs = "\n".join(knob(btf, v) for v in btf.section(".rodata"))
+    # A dot is in the names of constants within functions, which are no knobs.
+    constants = [v for v in btf.section(".rodata") if "." not in v["name"]]
+    knobs = "\n".join(knob(btf, v) for v in constants)
     return f'    "{name}": {{\n{maps}\n    }},', f'    "{name}": {{\n{knobs}\n    }},'
 
 

@@ -361,21 +361,14 @@ enum fos1_service {
 	FOS1_SERVICE_LATER = 256,
 };
 
-/* NEXT_HOP: next_hop is set; V6: it is an IPv6 address, else next_hop[0] is an
- * IPv4 address. TABLE and MARK: those fields are set.
+/* Where a packet goes; what is zero is not set. An IPv4 next hop is in
+ * next_hop[0].
  */
-enum fos1_route_flag {
-	FOS1_ROUTE_NEXT_HOP = 1,
-	FOS1_ROUTE_V6 = 2,
-	FOS1_ROUTE_TABLE = 4,
-	FOS1_ROUTE_MARK = 8,
-};
-
 struct fos1_policy_route {
 	__u32 ifindex;
 	__u32 table;
 	__u32 mark;
-	__u32 flags;
+	__u32 pad;
 	__be32 next_hop[4];
 };
 FOS1_SIZE(struct fos1_policy_route, 32);

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Which rules of a chain apply to a packet, in order, at a cost that hardly
+ * grows with their number.
+ *
+ * A rule is one bit. Three bit vectors say which rules apply to the place, to
+ * the peer's address and to the service; what all three have applies. Static
+ * B+ trees find the vectors of an address and of a service, one cache line a
+ * level; summaries skip the words that are zero.
+ *
+ * Writer: the daemon, once, before the maps are frozen and their program is
+ * attached; changed rules are a new set of maps. Readers: the programs. They
+ * cannot fill.
+ */
+#ifndef FOS1_CLASSIFY_H
+#define FOS1_CLASSIFY_H
+
+#include <fos1/types.h>
+
+#define POLICY_TABLE(name, value_type, entries)    \
+	struct {                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY);  \
+		__uint(max_entries, entries);      \
+		__uint(map_flags, BPF_F_MMAPABLE); \
+		__type(key, u32);                  \
+		__type(value, value_type);         \
+	} name SEC(".maps")
+
+POLICY_TABLE(policy_heads, struct fos1_policy_chain_head, FOS1_CHAINS);
+POLICY_TABLE(policy_rules, struct fos1_policy_rule, 1);
+POLICY_TABLE(policy_words, u64, 1);
+POLICY_TABLE(policy_intervals, u32, 1);
+POLICY_TABLE(policy_tree32, struct fos1_tree32_node, 1);
+POLICY_TABLE(policy_tree128, struct fos1_set6_node, 1);
+
+enum classify_limit {
+	/* Rules, words, summary words, and the step that finds the end. */
+	CLASSIFY_STEPS = FOS1_POLICY_RULES + FOS1_POLICY_RULES / 64 +
+			 FOS1_POLICY_RULES / 4096 + 1,
+	CLASSIFY_VECTORS = 3,
+};
+
+/* What a chain is asked about. The peer's address is a number, IPv4 in low. */
+struct question {
+	u64 peer_high;
+	u64 peer_low;
+	u32 chain;
+	u32 subject;
+	u32 service;
+	bool is_v6;
+	u8 pad[3];
+};
+
+/* A way along the rules that apply: where the three vectors start, the words
+ * and rules not yet visited.
+ */
+struct walk {
+	u32 summary_at[CLASSIFY_VECTORS];
+	u32 word_at[CLASSIFY_VECTORS];
+	u64 words;
+	u64 rules;
+	u32 summary;
+	u32 summaries;
+	u32 word;
+	u32 rule_base;
+};
+
+/* The index of the lowest bit set; BPF has no instruction for it. */
+static __always_inline u32 lowest_bit(u64 word)
+{
+	u32 bit = 0;
+
+	if (!(word & 0xffffffff)) {
+		word >>= 32;
+		bit = 32;
+	}
+	word &= -word;
+	bit += !!(word & 0xffff0000) << 4;
+	bit += !!(word & 0xff00ff00) << 3;
+	bit += !!(word & 0xf0f0f0f0) << 2;
+	bit += !!(word & 0xcccccccc) << 1;
+	bit += !!(word & 0xaaaaaaaa);
+	return bit;
+}
+
+/* 1 if a is below b, without a branch to mispredict. */
+static __always_inline u32 below(u32 a, u32 b)
+{
+	u64 difference = (u64)a - (u64)b;
+
+	/* Opaque, or the compiler turns it into a comparison and a jump. */
+	asm volatile("" : "+r"(difference));
+	return difference >> 63;
+}
+
+static __always_inline u32 rank32(const struct fos1_tree32_node *node, u32 key)
+{
+	u32 rank = 0;
+
+#pragma unroll
+	for (int i = 0; i < FOS1_TREE32_KEYS; i++)
+		rank += below(node->keys[i], key);
+	return rank;
+}
+
+static __always_inline u32 rank128(const struct fos1_set6_node *node, u64 high,
+				   u64 low)
+{
+	u32 rank = 0;
+
+#pragma unroll
+	for (int i = 0; i < FOS1_TREE128_KEYS; i++) {
+		if (node->high[i] > high ||
+		    (node->high[i] == high && node->low[i] >= low))
+			break;
+		rank++;
+	}
+	return rank;
+}
+
+/* The interval that a key is in: how many intervals end below it. Spare keys
+ * are all ones, so never below.
+ */
+static __always_inline u32 find32(const struct fos1_index *index, u32 key)
+{
+	u32 offset = 0, rank = 0;
+
+#pragma unroll
+	for (u32 level = 0; level < FOS1_TREE_LEVELS; level++) {
+		struct fos1_tree32_node *node;
+		u32 at;
+
+		if (level >= index->levels)
+			break;
+		offset = level ? offset * FOS1_TREE32_FANOUT + rank : 0;
+		at = index->level_base[level] + offset;
+		node = bpf_map_lookup_elem(&policy_tree32, &at);
+		if (!node)
+			return 0;
+		rank = rank32(node, key);
+	}
+	return offset * FOS1_TREE32_KEYS + rank;
+}
+
+static __always_inline u32 find128(const struct fos1_index *index, u64 high,
+				   u64 low)
+{
+	u32 offset = 0, rank = 0;
+
+#pragma unroll
+	for (u32 level = 0; level < FOS1_TREE_LEVELS; level++) {
+		struct fos1_set6_node *node;
+		u32 at;
+
+		if (level >= index->levels)
+			break;
+		offset = level ? offset * FOS1_TREE128_FANOUT + rank : 0;
+		at = index->level_base[level] + offset;
+		node = bpf_map_lookup_elem(&policy_tree128, &at);
+		if (!node)
+			return 0;
+		rank = rank128(node, high, low);
+	}
+	return offset * FOS1_TREE128_KEYS + rank;
+}
+
+static __always_inline u64 policy_word(u32 at)
+{
+	u64 *word = bpf_map_lookup_elem(&policy_words, &at);
+
+	return word ? *word : 0;
+}
+
+/* Put a vector into the walk. */
+static __always_inline void aim(struct walk *walk, u32 which,
+				const struct fos1_policy_chain_head *head,
+				u32 vector)
+{
+	u32 length = head->summary_words + head->words;
+
+	walk->summary_at[which] = head->vector_base + vector * length;
+	walk->word_at[which] = walk->summary_at[which] + head->summary_words;
+}
+
+static __always_inline u32 vector_of(const struct fos1_index *index,
+				     u32 interval)
+{
+	u32 at = index->intervals + interval;
+	u32 *vector = bpf_map_lookup_elem(&policy_intervals, &at);
+
+	return vector ? *vector : 0;
+}
+
+static __always_inline u32 peer_vector(const struct question *question,
+				       const struct fos1_policy_chain_head *head)
+{
+	if (question->is_v6)
+		return vector_of(&head->peer6,
+				 find128(&head->peer6, question->peer_high,
+					 question->peer_low));
+	return vector_of(&head->peer4,
+			 find32(&head->peer4, question->peer_low));
+}
+
+/* Begin a walk along the rules that apply. */
+static __always_inline void
+walk_begin(struct walk *walk, const struct question *question,
+	   const struct fos1_policy_chain_head *head)
+{
+	walk->summaries = head->summary_words;
+	walk->rule_base = head->rule_base;
+	aim(walk, 0, head, question->subject);
+	aim(walk, 1, head, peer_vector(question, head));
+	aim(walk, 2, head,
+	    vector_of(&head->service,
+		      find32(&head->service, question->service)));
+}
+
+/* What all three vectors have at an offset. */
+static __always_inline u64 conjunction(const u32 at[CLASSIFY_VECTORS],
+				       u32 offset)
+{
+	return policy_word(at[0] + offset) & policy_word(at[1] + offset) &
+	       policy_word(at[2] + offset);
+}
+
+/* Make one step. True if walk->rules holds rules to visit, of which the first
+ * is the first of word walk->word.
+ */
+static __always_inline bool walk_on(struct walk *walk)
+{
+	if (walk->rules)
+		return true;
+	if (walk->words) {
+		walk->word = (walk->summary - 1) * 64 + lowest_bit(walk->words);
+		walk->words &= walk->words - 1;
+		walk->rules = conjunction(walk->word_at, walk->word);
+	} else {
+		walk->words = conjunction(walk->summary_at, walk->summary);
+		walk->summary++;
+	}
+	return walk->rules;
+}
+
+static __always_inline bool walk_is_over(const struct walk *walk)
+{
+	return !walk->rules && !walk->words && walk->summary >= walk->summaries;
+}
+
+/* Take the next rule off: its number in the chain. */
+static __always_inline u32 walk_take(struct walk *walk)
+{
+	u32 number = walk->word * 64 + lowest_bit(walk->rules);
+
+	walk->rules &= walk->rules - 1;
+	return number;
+}
+
+#endif

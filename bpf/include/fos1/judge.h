@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What becomes of a packet at a place: rules, flows, and what is vital.
+ *
+ * The end of a flow whose packets the rules allowed to begin it is its origin.
+ * Its packets are judged by the rules of their direction; the answers pass
+ * where the rules of the opposite direction allow what they answer. Both
+ * judgements are kept in the flow with the version of the rules that made them,
+ * so an established flow costs one lookup, and a permission that is revoked
+ * stops it at the next packet.
+ *
+ * Closed on error: what claims to be IP and cannot be read is dropped where
+ * packets are policed. Open where we are: a full table only costs replies.
+ *
+ * The program that includes this says what it is: FOS1_AT_CGROUP.
+ */
+#ifndef FOS1_JUDGE_H
+#define FOS1_JUDGE_H
+
+#include <fos1/fragment.h>
+#include <fos1/judged_flow.h>
+#include <fos1/read.h>
+#include <fos1/rule.h>
+#include <fos1/types.h>
+#include <fos1/vital.h>
+
+/* Who is policed. Writer: the daemon, with the rules and as workloads come and
+ * go. Full: the daemon says so, and the rest is not policed.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FOS1_POLICY_PLACES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct fos1_place_key);
+	__type(value, struct fos1_place);
+} policy_places SEC(".maps");
+
+/* Since when (nanoseconds since boot) a place is policed. Writer: the programs,
+ * once a place. Full: places beyond it adopt nothing.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FOS1_POLICY_PLACES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct fos1_place_key);
+	__type(value, u64);
+} policed_since SEC(".maps");
+
+FOS1_CONFIG(u32, policy_generation,
+	    "digest of the rules, by which flows know what judged them");
+FOS1_CONFIG(u64, adoption_ns,
+	    "nanoseconds after a place is first policed during which segments "
+	    "of older connections begin flows");
+
+enum judge_number {
+	LOWEST_FREE_PORT = 1024,
+};
+
+/* fos1_flow.judged_rules of what passes without a rule, and answers with it. */
+static const u32 BOTH_STATEFUL = FOS1_JUDGED_STATEFUL |
+				 (u32)FOS1_JUDGED_STATEFUL << FOS1_JUDGED_SHIFT;
+
+/* A packet at a place. way: 0 in, 1 out. What functions take the address of is
+ * pointed to, so that the compiler sees through the rest.
+ */
+struct hook {
+	struct __sk_buff *skb;
+	const struct fos1_place *place;
+	struct fos1_place_key *key;
+	u32 way;
+	u32 flags;
+	u32 version;
+	struct packet *packet;
+	struct layout *layout;
+	struct asked *asked;
+	struct seen *seen;
+};
+
+/* What the rules say: fos1_flow.judged_rules, also of those that deny. */
+struct opinion {
+	u32 rules;
+	bool is_allowed;
+	bool is_containers;
+};
+
+static __always_inline u32 stage_of(u32 way)
+{
+	return FOS1_AT_CGROUP ? FOS1_STAGE_RECEIVE + way : FOS1_STAGE_IN + way;
+}
+
+static __always_inline u32 place_flags(const struct fos1_place *place, u32 way)
+{
+	u32 flags = place->flags[way];
+
+	if (FOS1_AT_CGROUP)
+		flags |= place->flags[FOS1_CHAIN_RECEIVE + way];
+	return flags;
+}
+
+/* What version of the rules a place is under: the generation, and which of its
+ * rules apply there, since a workload's labels change under the same rules.
+ */
+static __always_inline u32 version_at(const struct fos1_place *place, u32 way)
+{
+	u32 version = policy_generation;
+
+	version = (version ^ place->vector[way]) * 0x9e3779b1;
+	version = (version ^ place->flags[way]) * 0x85ebca6b;
+	if (FOS1_AT_CGROUP) {
+		u32 chain = FOS1_CHAIN_RECEIVE + way;
+
+		version = (version ^ place->vector[chain]) * 0xc2b2ae35;
+		version = (version ^ place->flags[chain]) * 0x27d4eb2f;
+	}
+	return version;
+}
+
+static __always_inline u32 service_of(const struct packet *packet,
+				      bool is_answer)
+{
+	u32 protocol = packet->protocol, type = packet->icmp_type;
+	__be16 port = is_answer ? packet->source_port : packet->dest_port;
+
+	if (packet->is_later_fragment)
+		return (protocol + FOS1_SERVICE_LATER) << FOS1_SERVICE_SHIFT;
+	switch (protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case PROTOCOL_SCTP:
+		return protocol << FOS1_SERVICE_SHIFT | bpf_ntohs(port);
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		if (is_answer)
+			type = answer_type(packet);
+		return protocol << FOS1_SERVICE_SHIFT | type << 8 |
+		       packet->icmp_code;
+	default:
+		return protocol << FOS1_SERVICE_SHIFT;
+	}
+}
+
+/* The peer is the far end, whichever way is asked about. */
+static __always_inline void ask_about_peer(struct hook *hook)
+{
+	const __be32 *peer = hook->way ? hook->packet->dest
+				       : hook->packet->source;
+	struct question *question = &hook->asked->question;
+
+	question->is_v6 = hook->packet->is_v6;
+	if (question->is_v6) {
+		question->peer_high = half(peer);
+		question->peer_low = half(peer + 2);
+	} else {
+		question->peer_high = 0;
+		question->peer_low = bpf_ntohl(peer[0]);
+	}
+}
+
+static __always_inline u32 ask_chain(struct hook *hook, u32 chain)
+{
+	/* Opaque, so that the verifier sees the bound wherever it is used. */
+	asm volatile("%0 &= 3" : "+r"(chain));
+	hook->asked->question.chain = chain;
+	hook->asked->question.subject = hook->place->vector[chain];
+	hook->asked->flags = hook->place->flags[chain];
+	return policy_ask(hook->asked);
+}
+
+/* Ask both layers; both must allow. `is_answer`: about what the packet answers,
+ * without letting the rules act.
+ */
+static __always_inline struct opinion ask(struct hook *hook, bool is_answer)
+{
+	u32 way = is_answer ? !hook->way : hook->way, first, second;
+	struct opinion opinion = {};
+
+	hook->asked->acts = !is_answer;
+	hook->asked->question.service = service_of(hook->packet, is_answer);
+	first = ask_chain(hook, way);
+	opinion.rules = (first & 0xffff) | FOS1_JUDGED_STATEFUL
+						   << FOS1_JUDGED_SHIFT;
+	opinion.is_allowed = first & ANSWER_ALLOWED;
+	if (!FOS1_AT_CGROUP || !opinion.is_allowed)
+		return opinion;
+	second = ask_chain(hook, FOS1_CHAIN_RECEIVE + way);
+	opinion.rules = (first & 0xffff) | (second & 0xffff)
+						   << FOS1_JUDGED_SHIFT;
+	opinion.is_allowed = second & ANSWER_ALLOWED;
+	opinion.is_containers = !opinion.is_allowed;
+	return opinion;
+}
+
+static __always_inline bool is_vital(struct hook *hook, bool is_answer)
+{
+	u32 how = hook->way ? VITAL_OUT : 0;
+
+	if (is_answer)
+		how |= VITAL_ANSWER;
+	return policy_is_vital(hook->skb, hook->packet,
+			       how | hook->flags << VITAL_FLAGS_SHIFT);
+}
+
+/* Count the rules that decided; false if one of their limits is exceeded. */
+static __always_inline bool account(struct hook *hook, u32 rules)
+{
+	u32 bytes = hook->asked->bytes;
+	bool takes = rule_account(hook->way, rules, bytes);
+
+	if (FOS1_AT_CGROUP)
+		takes &= rule_account(FOS1_CHAIN_RECEIVE + hook->way,
+				      rules >> FOS1_JUDGED_SHIFT, bytes);
+	return takes;
+}
+
+/* Whether a segment goes to what looks like a server, at a place that is
+ * policed only since now: then it begins the flow that it belongs to.
+ */
+static __always_inline bool is_adopted(struct hook *hook)
+{
+	u16 dest = bpf_ntohs(hook->packet->dest_port);
+	u64 *since = bpf_map_lookup_elem(&policed_since, hook->key);
+	u64 now_ns = bpf_ktime_get_coarse_ns();
+
+	if (!since) {
+		bpf_map_update_elem(&policed_since, hook->key, &now_ns,
+				    BPF_NOEXIST);
+		since = bpf_map_lookup_elem(&policed_since, hook->key);
+	}
+	return since && now_ns - *since < adoption_ns &&
+	       (dest < LOWEST_FREE_PORT ||
+		dest < bpf_ntohs(hook->packet->source_port));
+}
+
+static __always_inline bool may_begin(struct hook *hook)
+{
+	switch (hook->packet->protocol) {
+	case IPPROTO_TCP:
+		return opens(hook->packet) || is_adopted(hook);
+	case IPPROTO_ICMP:
+		return hook->packet->icmp_type == ICMP4_ECHO_REQUEST;
+	case IPPROTO_ICMPV6:
+		return hook->packet->icmp_type == ICMP6_ECHO_REQUEST;
+	default:
+		return true;
+	}
+}
+
+static __always_inline bool is_in_flow(const struct hook *hook)
+{
+	const u32 judges = FOS1_PLACE_POLICED | FOS1_PLACE_STATEFUL;
+
+	return (hook->flags & judges) && has_flow(hook->packet);
+}
+
+static __always_inline enum fos1_reason deny(struct hook *hook,
+					     const struct opinion *opinion)
+{
+	account(hook, opinion->rules);
+	return opinion->is_containers ? FOS1_DROP_CONTAINER_POLICY
+				      : FOS1_DROP_POLICY;
+}
+
+/* What the rules said before of a flow's beginning, on its origin's way here
+ * (OWN) or of what this packet answers (ASKED).
+ */
+static __always_inline void look_up_flow(struct hook *hook)
+{
+	struct seen *seen = hook->seen;
+	u32 way = hook->way;
+
+	if (!is_in_flow(hook))
+		return;
+	seen->place = hook->key->id;
+	seen->stage[SEEN_OWN] = stage_of(way);
+	seen->stage[SEEN_ASKED] = stage_of(!way);
+	seen->version[SEEN_OWN] = hook->version;
+	seen->version[SEEN_ASKED] = version_at(hook->place, !way);
+	policy_flow_look(hook->packet, seen);
+}
+
+static __always_inline bool is_stateful(u32 rules)
+{
+	return (rules & BOTH_STATEFUL) == BOTH_STATEFUL;
+}
+
+/* Whether a packet to a flow's origin passes as an answer. */
+static __always_inline bool is_answer_allowed(struct hook *hook)
+{
+	struct opinion opinion;
+
+	if (likely(hook->seen->is_known[SEEN_ASKED]))
+		return is_stateful(hook->seen->rules[SEEN_ASKED]);
+	opinion = ask(hook, true);
+	if (!opinion.is_allowed) {
+		if (!is_vital(hook, true))
+			return false;
+		opinion.rules = BOTH_STATEFUL;
+	}
+	hook->seen->rules[SEEN_ASKED] = opinion.rules;
+	hook->seen->changes |= CHANGE_ASKED;
+	return is_stateful(opinion.rules);
+}
+
+/* Let a packet pass by its flow or by the rules, in that order; an answer is
+ * judged by them too where they act, and where it opens a connection.
+ */
+static __always_inline struct opinion consult(struct hook *hook)
+{
+	struct opinion opinion = { .rules = BOTH_STATEFUL, .is_allowed = true };
+	struct seen *seen = hook->seen;
+	bool is_open = opens(hook->packet);
+
+	if (seen->is_origins && seen->is_known[SEEN_OWN])
+		opinion.rules = seen->rules[SEEN_OWN];
+	else if (seen->has_origin && !seen->is_origins)
+		seen->is_answer = is_answer_allowed(hook);
+	if (!(hook->flags & FOS1_PLACE_EFFECTS) &&
+	    ((seen->is_answer && !is_open) ||
+	     (seen->is_origins && seen->is_known[SEEN_OWN])))
+		return opinion;
+	opinion = ask(hook, false);
+	if (!seen->is_answer)
+		return opinion;
+	if (is_open && opinion.is_allowed) {
+		seen->is_answer = false;
+		return opinion;
+	}
+	opinion.rules = BOTH_STATEFUL;
+	opinion.is_allowed = true;
+	return opinion;
+}
+
+/* Keep in the flow what the packet has changed. */
+static __always_inline void keep(struct hook *hook, u32 rules)
+{
+	struct seen *seen = hook->seen;
+
+	if (seen->is_origins && !seen->is_known[SEEN_OWN]) {
+		seen->rules[SEEN_OWN] = rules;
+		seen->changes |= CHANGE_OWN;
+	}
+	if (seen->has_origin && !seen->is_origins && !seen->is_answer &&
+	    opens(hook->packet))
+		seen->has_origin = false;
+	if (!seen->has_origin) {
+		if (!is_stateful(rules) || !may_begin(hook))
+			return;
+		seen->rules[SEEN_OWN] = rules;
+		seen->changes = CHANGE_ORIGIN;
+	}
+	if (seen->changes)
+		policy_flow_change(hook->packet, seen);
+}
+
+/* Judge a packet of which the headers are read and the flow is looked up.
+ * `is_related`: it is the one that would go the way of an ICMP error in the
+ * flow that the error is about, and leaves no trace.
+ */
+static __always_inline enum fos1_reason judge_packet(struct hook *hook,
+						     bool is_related)
+{
+	enum fos1_reason reason = FOS1_PASS;
+	struct opinion opinion;
+
+	ask_about_peer(hook);
+	opinion = consult(hook);
+	if (hook->asked->is_exceeded)
+		return FOS1_DROP_RULE_LIMIT;
+	if (!opinion.is_allowed) {
+		if (!is_vital(hook, false))
+			return deny(hook, &opinion);
+		opinion.rules = BOTH_STATEFUL;
+		reason = FOS1_PASS_VITAL;
+	}
+	if (!account(hook, opinion.rules))
+		return FOS1_DROP_RULE_LIMIT;
+	if (is_related)
+		return FOS1_PASS_RELATED;
+	if (hook->seen->is_answer || hook->seen->is_known[SEEN_OWN])
+		reason = FOS1_PASS_ESTABLISHED;
+	if (is_in_flow(hook))
+		keep(hook, opinion.rules);
+	return reason;
+}
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* From an skb to its verdict: find the place, read the headers, judge, log. */
+#ifndef FOS1_POLICE_H
+#define FOS1_POLICE_H
+
+#include <fos1/judge.h>
+
+#define TCP_HEADER_BYTES 20
+
+static __always_inline enum fos1_reason reason_of_malformed(enum parsed result)
+{
+	if (result == PARSED_TINY_FRAGMENT)
+		return FOS1_DROP_TINY_FRAGMENT;
+	if (result == PARSED_TOO_DEEP)
+		return FOS1_DROP_TOO_DEEP;
+	return FOS1_DROP_MALFORMED;
+}
+
+/* Bytes on the wire: every segment of a large packet gets its own headers. */
+static __always_inline u32 wire_bytes(const struct __sk_buff *skb,
+				      const struct layout *layout)
+{
+	u32 segments = skb->gso_segs;
+
+	if (likely(segments < 2) || layout->payload > skb->len)
+		return skb->len;
+	return skb->len + (segments - 1) * layout->payload;
+}
+
+/* Whether the rules do anything at all to what goes this way. */
+static __always_inline bool hook_is_idle(const struct hook *hook)
+{
+	const u32 work = FOS1_PLACE_POLICED | FOS1_PLACE_EFFECTS |
+			 FOS1_PLACE_STATEFUL;
+
+	return !(hook->flags & work);
+}
+
+static __always_inline bool is_policed_at_all(const struct fos1_place *place)
+{
+	return (place->flags[0] | place->flags[1] | place->flags[2] |
+		place->flags[3]) &
+	       FOS1_PLACE_POLICED;
+}
+
+__noinline int policy_read(struct __sk_buff *skb, struct packet *packet,
+			   struct layout *layout, u32 link_bytes)
+{
+	if (!packet || !layout)
+		return PARSED_MALFORMED;
+	return read_packet(skb, link_bytes, packet, layout);
+}
+
+__noinline int policy_read_quoted(struct __sk_buff *skb, struct packet *packet,
+				  struct layout *layout)
+{
+	if (!packet || !layout)
+		return false;
+	return read_quoted(skb, packet, layout);
+}
+
+static __always_inline enum parsed read_hook(struct hook *hook, u32 link_bytes)
+{
+	int result;
+
+	__builtin_memset(hook->packet, 0, sizeof(*hook->packet));
+	result = policy_read(hook->skb, hook->packet, hook->layout, link_bytes);
+	if (result == PARSED_IP && unlikely(hook->packet->is_fragment))
+		policy_fragment(hook->packet, hook->layout);
+	return result;
+}
+
+/* Whether the skb is an ICMP error about a flow that we know; then the packet
+ * becomes the one that would go the error's way in that flow.
+ */
+static __always_inline bool is_related_error(struct hook *hook, u32 link_bytes)
+{
+	if (likely(!is_icmp_error(hook->packet)))
+		return false;
+	if (policy_read_quoted(hook->skb, hook->packet, hook->layout)) {
+		look_up_flow(hook);
+		if (hook->seen->has_origin)
+			return true;
+	}
+	read_hook(hook, link_bytes);
+	return false;
+}
+
+/* Judge what the skb holds. */
+static __always_inline enum fos1_reason police(struct hook *hook,
+					       u32 link_bytes)
+{
+	enum parsed result = read_hook(hook, link_bytes);
+	bool is_related;
+
+	if (result == PARSED_NOT_IP)
+		return FOS1_PASS_NOT_IP;
+	if (result != PARSED_IP)
+		return is_policed_at_all(hook->place)
+			       ? reason_of_malformed(result)
+			       : FOS1_PASS;
+	hook->asked->bytes = wire_bytes(hook->skb, hook->layout);
+	is_related = is_related_error(hook, link_bytes);
+	if (!is_related)
+		look_up_flow(hook);
+	return judge_packet(hook, is_related);
+}
+
+/* What is the same in the events of one packet. */
+static __always_inline void event_fill(struct fos1_policy_event *event,
+				       const struct __sk_buff *skb,
+				       const struct packet *packet)
+{
+	event->time_ns = bpf_ktime_get_ns();
+	event->ifindex = skb->ifindex;
+	__builtin_memcpy(event->source, packet->source, sizeof(event->source));
+	__builtin_memcpy(event->dest, packet->dest, sizeof(event->dest));
+	event->source_port = packet->source_port;
+	event->dest_port = packet->dest_port;
+	event->protocol = packet->protocol;
+	event->is_v6 = packet->is_v6;
+	event->icmp_type = packet->icmp_type;
+	event->icmp_code = packet->icmp_code;
+	event->tcp_flags = packet->tcp_flags;
+	event->pad = 0;
+}
+
+static __always_inline void write_event(struct hook *hook, u32 at,
+					enum fos1_reason reason)
+{
+	struct fos1_policy_rule *rule = bpf_map_lookup_elem(&policy_rules, &at);
+	struct fos1_policy_event *event;
+
+	if (!rule || !may_log(rule->counter))
+		return;
+	event = bpf_ringbuf_reserve(&policy_events, sizeof(*event), 0);
+	if (!event) {
+		count(FOS1_NOTE_EVENTS_FULL, 0);
+		return;
+	}
+	event_fill(event, hook->skb, hook->packet);
+	event->counter = rule->counter;
+	event->place_id = hook->key->id;
+	event->kind = hook->key->kind;
+	event->chain = hook->way;
+	event->reason = reason;
+	event->bytes = hook->asked->bytes;
+	bpf_ringbuf_submit(event, 0);
+}
+
+static __always_inline void write_events(struct hook *hook,
+					 enum fos1_reason reason)
+{
+	for (u32 i = 0; i < RULE_LOGS; i++) {
+		if (i >= hook->asked->log_count)
+			return;
+		write_event(hook, hook->asked->logs[i], reason);
+	}
+}
+
+static __always_inline bool is_dropped(enum fos1_reason reason)
+{
+	return reason >= FOS1_DROP_BLACKLIST && reason < FOS1_NOTE_FLOWS_FULL;
+}
+
+/* Find a place and what its rules do this way; false if they do nothing. */
+static __always_inline bool hook_find(struct hook *hook, u32 kind, u64 id,
+				      u32 way)
+{
+	hook->key->kind = kind;
+	hook->key->id = id;
+	hook->way = way;
+	hook->place = bpf_map_lookup_elem(&policy_places, hook->key);
+	if (!hook->place)
+		return false;
+	hook->flags = place_flags(hook->place, way);
+	hook->version = version_at(hook->place, way);
+	return true;
+}
+
+/* Judge, log and count a packet at a place that was found. */
+static __always_inline enum fos1_reason judge_hook(struct hook *hook,
+						   u32 link_bytes)
+{
+	enum fos1_reason reason = police(hook, link_bytes);
+
+	if (unlikely(hook->asked->log_count))
+		write_events(hook, reason);
+	count(reason, hook->skb->len);
+	return reason;
+}
+
+#endif

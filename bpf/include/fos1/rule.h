@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What rules do to a packet besides allowing and denying it: they count it,
+ * limit it, and say how it shall be logged, marked and routed.
+ */
+#ifndef FOS1_RULE_H
+#define FOS1_RULE_H
+
+#include <fos1/bucket.h>
+#include <fos1/classify.h>
+#include <fos1/parse.h>
+#include <fos1/stats.h>
+#include <fos1/types.h>
+
+/* What a rule has matched, by fos1_policy_rule.counter, over all versions of
+ * the rules. Writer: the programs; the daemon removes what no rule has. Full: a
+ * rule is not counted, and counters_full is.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, FOS1_RULE_COUNTERS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, struct fos1_stat);
+} rule_stats SEC(".maps");
+
+/* The buckets (bucket.h) of rules with a limit, and of what is logged, by the
+ * same key. Writer: the programs. Full: no limit is kept, counters_full counts.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FOS1_RULE_COUNTERS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, u64);
+} rule_buckets SEC(".maps");
+
+/* Writer: the programs. Reader: the daemon. Full: events_full counts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, FOS1_EVENTS_BYTES);
+} policy_events SEC(".maps");
+
+enum rule_limit {
+	RULE_LOGS = 4,
+	EVENTS_PER_SECOND = 10,
+	EVENTS_AT_ONCE = 10,
+};
+
+/* What is asked of one chain, and what its rules want done: the indexes in
+ * policy_rules of those that log; the DSCP and the route's number, plus one.
+ */
+struct asked {
+	struct question question;
+	u32 flags;
+	u32 bytes;
+	u32 route_plus_1;
+	bool acts;
+	bool is_exceeded;
+	u8 dscp_plus_1;
+	u8 log_count;
+	u16 logs[RULE_LOGS];
+};
+
+/* What a chain answers: the half of fos1_flow.judged_rules, and ANSWER_ALLOWED.
+ */
+enum answer_bit { ANSWER_ALLOWED = 0x10000 };
+
+struct visit {
+	struct walk walk;
+	struct asked *asked;
+	u32 answer;
+};
+
+static __always_inline void count_rule(u64 counter, u32 bytes)
+{
+	struct fos1_stat first = { .packets = 1, .bytes = bytes }, *stat;
+
+	stat = bpf_map_lookup_elem(&rule_stats, &counter);
+	if (likely(stat)) {
+		stat->packets++;
+		stat->bytes += bytes;
+	} else if (bpf_map_update_elem(&rule_stats, &counter, &first,
+				       BPF_NOEXIST)) {
+		count(FOS1_NOTE_COUNTERS_FULL, bytes);
+	}
+}
+
+static __always_inline u64 *rule_bucket(u64 counter)
+{
+	u64 zero = 0, *at = bpf_map_lookup_elem(&rule_buckets, &counter);
+
+	if (likely(at))
+		return at;
+	bpf_map_update_elem(&rule_buckets, &counter, &zero, BPF_NOEXIST);
+	at = bpf_map_lookup_elem(&rule_buckets, &counter);
+	if (!at)
+		count(FOS1_NOTE_COUNTERS_FULL, 0);
+	return at;
+}
+
+/* Take a packet off a rule's allowance; false if that is used up. */
+static __always_inline bool rule_take(const struct fos1_policy_rule *rule,
+				      u32 bytes)
+{
+	u64 *at;
+
+	if (!(rule->flags & FOS1_RULE_LIMITED))
+		return true;
+	at = rule_bucket(rule->counter);
+	return !at || bucket_take(at, bucket_time(bpf_ktime_get_ns()),
+				  rule->byte_cost * bytes, rule->depth);
+}
+
+static __always_inline bool may_log(u64 counter)
+{
+	const u64 second = (u64)FOS1_NS_PER_SECOND << FOS1_TIME_SHIFT;
+	const u64 cost = second / EVENTS_PER_SECOND;
+	u64 *at = rule_bucket(counter);
+
+	return at && bucket_take(at, bucket_time(bpf_ktime_get_ns()), cost,
+				 cost * (EVENTS_AT_ONCE - 1));
+}
+
+/* Do what a rule does that decides nothing; false if the packet exceeds it. */
+static __always_inline bool rule_acts(const struct fos1_policy_rule *rule,
+				      u32 at, struct asked *asked)
+{
+	if (rule->action == FOS1_ACT_ROUTE && asked->route_plus_1)
+		return true;
+	count_rule(rule->counter, asked->bytes);
+	switch (rule->action) {
+	case FOS1_ACT_LOG:
+		if (asked->log_count < RULE_LOGS)
+			asked->logs[asked->log_count++ & (RULE_LOGS - 1)] = at;
+		return true;
+	case FOS1_ACT_MARK:
+		asked->dscp_plus_1 = rule->dscp + 1;
+		return true;
+	case FOS1_ACT_ROUTE:
+		asked->route_plus_1 = rule->route + 1;
+		return true;
+	default:
+		return rule_take(rule, asked->bytes);
+	}
+}
+
+static __always_inline bool decides(const struct fos1_policy_rule *rule)
+{
+	return rule->action == FOS1_ACT_ALLOW || rule->action == FOS1_ACT_DENY;
+}
+
+static __always_inline u32 answer_of(const struct fos1_policy_rule *rule,
+				     u32 number)
+{
+	u32 answer = number + 1;
+
+	if (rule->action == FOS1_ACT_ALLOW)
+		answer |= ANSWER_ALLOWED;
+	if (rule->flags & FOS1_RULE_STATEFUL)
+		answer |= FOS1_JUDGED_STATEFUL;
+	return answer;
+}
+
+/* Visit the next rule that applies; 1 when there is no more to do. */
+static long visit_rule(u32 step, void *context)
+{
+	struct visit *visit = context;
+	struct fos1_policy_rule *rule;
+	u32 number, at;
+
+	(void)step;
+	if (walk_is_over(&visit->walk))
+		return 1;
+	if (!walk_on(&visit->walk))
+		return 0;
+	number = walk_take(&visit->walk);
+	at = visit->walk.rule_base + number;
+	rule = bpf_map_lookup_elem(&policy_rules, &at);
+	if (!rule)
+		return 1;
+	if (decides(rule)) {
+		visit->answer = answer_of(rule, number);
+		return 1;
+	}
+	if (!visit->asked->acts || rule_acts(rule, at, visit->asked))
+		return 0;
+	visit->asked->is_exceeded = true;
+	visit->answer = 0;
+	return 1;
+}
+
+/* What a chain says when none of its rules decides. */
+static __always_inline u32 default_answer(const struct asked *asked)
+{
+	u32 answer = ANSWER_ALLOWED;
+
+	if ((asked->flags & FOS1_PLACE_POLICED) &&
+	    (asked->question.chain < FOS1_CHAIN_RECEIVE ||
+	     (asked->flags & FOS1_PLACE_DEFAULT_DENY)))
+		return 0;
+	if (asked->question.chain >= FOS1_CHAIN_RECEIVE ||
+	    (asked->flags & FOS1_PLACE_STATEFUL))
+		answer |= FOS1_JUDGED_STATEFUL;
+	return answer;
+}
+
+/* Ask one chain about a packet. Global, so that the verifier sees it once. */
+__noinline int policy_ask(struct asked *asked)
+{
+	struct fos1_policy_chain_head *head;
+	struct visit visit = {};
+	u32 chain, wanted = FOS1_PLACE_POLICED;
+
+	if (!asked)
+		return 0;
+	visit.asked = asked;
+	visit.answer = default_answer(asked);
+	if (asked->acts)
+		wanted |= FOS1_PLACE_EFFECTS;
+	chain = asked->question.chain;
+	head = bpf_map_lookup_elem(&policy_heads, &chain);
+	if (!(asked->flags & wanted) || !head)
+		return visit.answer;
+	walk_begin(&visit.walk, &asked->question, head);
+	bpf_loop(CLASSIFY_STEPS, visit_rule, &visit, 0);
+	return visit.answer;
+}
+
+/* Count the rule that decided, if one did, and take the packet off what it
+ * allows. Half is of fos1_flow.judged_rules; false if the limit is exceeded.
+ */
+static __always_inline bool rule_account(u32 chain, u32 half, u32 bytes)
+{
+	struct fos1_policy_chain_head *head;
+	struct fos1_policy_rule *rule;
+	u32 number = half & FOS1_JUDGED_RULE, at;
+
+	if (!number)
+		return true;
+	head = bpf_map_lookup_elem(&policy_heads, &chain);
+	if (!head)
+		return true;
+	at = head->rule_base + number - 1;
+	rule = bpf_map_lookup_elem(&policy_rules, &at);
+	if (!rule)
+		return true;
+	count_rule(rule->counter, bytes);
+	return rule->action != FOS1_ACT_ALLOW || rule_take(rule, bytes);
+}
+
+#endif
