@@ -16,12 +16,15 @@ from types import FrameType
 
 from fos1d.errors import Fos1Error, KernelError, SourceError
 from fos1d.inquiry import details_of, plan_view
+from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.monitor import LinkMonitor, PinMonitor
 from fos1d.kernel.port import RealKernel
+from fos1d.kernel.workloads.watch import Places, WorkloadWatch, find_workloads
 from fos1d.kinds.admission import Admission
 from fos1d.model.identity import ResourceId
 from fos1d.model.snapshot import Blob, Snapshot
+from fos1d.model.workload import Workload
 from fos1d.narration import narrate, remarks_by_resource
 from fos1d.reconcile import Memory, Options, PassReport, enforce, read
 from fos1d.report.api import ApiServer
@@ -62,10 +65,19 @@ def options_of(settings: Settings) -> Options:
     )
 
 
-def kernel_of(settings: Settings) -> RealKernel:
-    """Return this machine's kernel, used as the settings say."""
+def kernel_of(
+    settings: Settings, workloads: Callable[[], tuple[Workload, ...]] | None = None
+) -> RealKernel:
+    """Return this machine's kernel, used as the settings say; by itself it looks for workloads."""
+    paths, places = settings.paths, places_of(settings)
+    look = workloads or (lambda: find_workloads(places))
+    return RealKernel(paths.bpffs, settings.kernel.tc_attach, paths.cgroup_mount, look)
+
+
+def places_of(settings: Settings) -> Places:
+    """Return where the settings have workloads looked for."""
     paths = settings.paths
-    return RealKernel(paths.bpffs, settings.kernel.tc_attach, paths.cgroup_mount)
+    return Places(Cgroupfs(paths.cgroup_mount), paths.workloads, paths.runtime / "containers.json")
 
 
 class Daemon:
@@ -83,7 +95,9 @@ class Daemon:
         self._last_good = LastGood(settings.paths.state)
         self._memory = Memory(in_force=self._last_good.load())
         self._kept = self._memory.in_force
-        self._kernel = kernel_of(settings)
+        self._workloads = WorkloadWatch(places_of(settings), lambda: self._wakes.wake("workload"))
+        self._told: tuple[str, ...] = ()
+        self._kernel = kernel_of(settings, self._workloads.workloads)
         self._source = open_source(settings)
         self._follower = follow(self._source, lambda: self._wakes.wake("source"))
         self._snapshot = self._follower.snapshot
@@ -117,6 +131,7 @@ class Daemon:
             self._follower.stop()
             self._links.stop()
             self._pins.stop()
+            self._workloads.stop()
         return 0
 
     def _listen(self) -> None:
@@ -124,7 +139,7 @@ class Daemon:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, lambda *_: self._wakes.wake("SIGHUP"))
         self._links.start()
-        for begin in (self._pins.start, self._follower.start):
+        for begin in (self._pins.start, self._workloads.start, self._follower.start):
             self._or_tell(begin)
 
     def _or_tell(self, work: Callable[[], None]) -> None:
@@ -164,7 +179,9 @@ class Daemon:
     def once(self) -> World:
         """Make one pass without watching anything; return what is known then."""
         self._snapshot = lambda: read_once(self._source)
+        self._workloads.look()
         self.make_pass()
+        self._workloads.stop()
         return self._world
 
     # A pass
@@ -178,6 +195,7 @@ class Daemon:
             self._publish(replace(self._world, suspended_until_s=self._suspended_until_s()))
             return
         source, admission = self._read()
+        self._tell_of_workloads()
         try:
             report = enforce(
                 source.revision, admission, self._memory, self._kernel, self._options, began
@@ -288,6 +306,13 @@ class Daemon:
 
     def _tell(self, kind: EventType, reason: str, message: str) -> None:
         self._events.add(Event(kind, reason, message, revision=self._world.source.revision))
+
+    def _tell_of_workloads(self) -> None:
+        """Tell what is wrong with what says who is who, once each time that it comes."""
+        before, self._told = self._told, self._workloads.problems()
+        for problem in self._told:
+            if problem not in before:
+                self._tell(EventType.WARNING, "WorkloadSource", problem)
 
     def _publish(self, world: World) -> None:
         with self._world_changed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from fos1d.kernel.netlink import Netlink
 from fos1d.kernel.observe import observe
 from fos1d.model.facts import Facts, Features
 from fos1d.model.objects import KernelObject, Key, State
+from fos1d.model.workload import Workload
 from fos1d.plan.actions import Action
 
 
@@ -36,15 +37,20 @@ class RealKernel:
     """The kernel of this machine, seen from this network namespace.
 
     `tc_attach` is `auto`, `tcx` or `clsact`; `cgroup_root` is the cgroup2 mount, None
-    to look for it.
+    to look for it. `workloads` tells who is in which cgroup.
     """
 
     def __init__(
-        self, bpffs_root: Path, tc_attach: str = "auto", cgroup_root: Path | None = None
+        self,
+        bpffs_root: Path,
+        tc_attach: str = "auto",
+        cgroup_root: Path | None = None,
+        workloads: Callable[[], tuple[Workload, ...]] = tuple,
     ) -> None:
         self.bpffs = open_root(bpffs_root)
         self.netlink = Netlink()
         self._tc_attach = tc_attach
+        self._workloads = workloads
         self.cgroups = Cgroupfs(cgroup_root)
         self._executor = Executor(self.bpffs, self.netlink, self.cgroups)
 
@@ -53,7 +59,7 @@ class RealKernel:
         links = self.netlink.links()
         interfaces = {name: link.interface for name, link in links.items()}
         tcx = has_tcx() if self._tc_attach == "auto" else self._tc_attach == "tcx"
-        return Facts(interfaces, Features(tcx=tcx), object_digests())
+        return Facts(interfaces, Features(tcx=tcx), object_digests(), self._workloads())
 
     def observe(self, desired: Mapping[Key, KernelObject]) -> State:
         """Return what is there, once leftovers without meaning are gone.

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from fos1d.model.workload import Workload
+
 
 @dataclass(frozen=True, slots=True)
 class Interface:
@@ -40,6 +42,7 @@ class Facts:
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
     features: Features = Features()
     objects: Mapping[str, str] = field(default_factory=dict)
+    workloads: tuple[Workload, ...] = ()
     node_name: str = ""
     node_labels: Mapping[str, str] = field(default_factory=dict)
 
