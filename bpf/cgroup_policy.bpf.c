@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* EBPFNetworkPolicy and EBPFContainerPolicy on a workload: what its sockets
+ * receive and send. Closed and open on error as judge.h says.
+ */
+#define FOS1_AT_CGROUP 1
+
+#include <fos1/limits.h>
+#include <fos1/police.h>
+
+enum cgroup_policy_limit { CGROUP_ANCESTORS = 16 };
+
+/* Find the place of a socket's cgroup, or of its nearest ancestor that has one:
+ * a policed slice polices newcomers too.
+ */
+static __always_inline bool find_workload_place(struct hook *hook, u64 cgroup,
+						u32 way)
+{
+	if (likely(hook_find(hook, FOS1_PLACE_CGROUP, cgroup, way)))
+		return true;
+	for (int level = CGROUP_ANCESTORS - 1; level > 0; level--) {
+		cgroup = bpf_skb_ancestor_cgroup_id(hook->skb, level);
+		if (cgroup && hook_find(hook, FOS1_PLACE_CGROUP, cgroup, way))
+			return true;
+	}
+	return false;
+}
+
+static __always_inline int run(struct __sk_buff *skb, u32 way)
+{
+	u64 cgroup = bpf_skb_cgroup_id(skb);
+	struct fos1_place_key key = {};
+	struct packet packet = {};
+	struct layout layout = {};
+	struct asked asked = { .bytes = skb->len };
+	struct seen seen = {};
+	struct hook hook = {
+		.skb = skb,
+		.key = &key,
+		.packet = &packet,
+		.layout = &layout,
+		.asked = &asked,
+		.seen = &seen,
+	};
+
+	if (find_workload_place(&hook, cgroup, way) && !hook_is_idle(&hook) &&
+	    is_dropped(judge_hook(&hook, 0)))
+		return WORKLOAD_DROP;
+	return workload_limits(skb, cgroup, way, asked.bytes);
+}
+
+SEC("cgroup_skb/ingress")
+int fos1_cgroup_receive(struct __sk_buff *skb)
+{
+	return run(skb, 0);
+}
+
+SEC("cgroup_skb/egress")
+int fos1_cgroup_send(struct __sk_buff *skb)
+{
+	return run(skb, 1);
+}
+
+char LICENSE[] SEC("license") = "GPL";
