@@ -42,7 +42,9 @@ def compiled(policies: Policies) -> Compiled:
     """Take the oracle's policies the whole way from a manifest to tables."""
     number = {place: n for n, place in enumerate(sorted(policies.places))}
     selected = [_selected(p, number) for p in (*policies.network, *policies.container)]
-    rules = policy_rules(selected, len(number), lambda *_: (), lambda route: Route(mark=route.mark))
+    rules = policy_rules(
+        selected, len(number), lambda *_: (), lambda route: Route(mark=route.mark or 0)
+    )
     chains = compile_chains(rules.chains, len(number))
     return Compiled(rules, chains, policy_tables(chains), number)
 

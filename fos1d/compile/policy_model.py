@@ -50,11 +50,14 @@ class Limit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a packet goes: out of an interface, to a next hop, or as a table or mark says."""
+    """Where a packet goes: out of an interface, to a next hop, or as a table or mark says.
+
+    What is 0 is not set. The data path needs an interface or a table to go by a next hop.
+    """
 
     ifindex: int = 0
-    table: int | None = None
-    mark: int | None = None
+    table: int = 0
+    mark: int = 0
     next_hop: IPv4Address | IPv6Address | None = None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fos1d import abi
-from fos1d.abi import PlaceFlag, RouteFlag
+from fos1d.abi import PlaceFlag
 from fos1d.abi import PolicyRuleFlag as Flag
 from fos1d.compile.policy import Chain, Index
 from fos1d.compile.policy_model import Limit, Route, Rule
@@ -49,10 +49,15 @@ class _Arrays:
 
     def whole(self, name: str, element: np.dtype[Any]) -> Table:
         """Return the whole array; an array of the kernel's has at least one element."""
-        # The type is given, since concatenation turns network order into the machine's.
-        if self.lengths.get(name):
-            return np.concatenate(self.parts[name], dtype=element)
-        return np.zeros(1, element)
+        parts = [part for part in self.parts.get(name, []) if len(part)]
+        match parts:
+            case []:
+                return np.zeros(1, element)
+            case [only] if only.dtype == element:
+                return only
+            case _:
+                # The type is given, since concatenation turns network order into the machine's.
+                return np.concatenate(parts, dtype=element)
 
 
 def policy_tables(chains: Sequence[Chain]) -> Mapping[str, Table]:
@@ -139,19 +144,9 @@ def bucket(limit: Limit) -> tuple[int, int]:
 def _routes(routes: Sequence[Route]) -> Table:
     table = np.zeros(len(routes), ROUTE)
     for record, route in zip(table, routes, strict=True):
-        record["ifindex"], record["flags"] = route.ifindex, _route_flags(route)
-        record["table"], record["mark"] = route.table or 0, route.mark or 0
+        record["ifindex"] = route.ifindex
+        record["table"], record["mark"] = route.table, route.mark
         if route.next_hop is not None:
             words = np.frombuffer(route.next_hop.packed, ">u4")
             record["next_hop"][: len(words)] = words
     return table
-
-
-def _route_flags(route: Route) -> int:
-    hop = route.next_hop
-    return (
-        RouteFlag.ROUTE_NEXT_HOP * (hop is not None)
-        | RouteFlag.ROUTE_V6 * (hop is not None and hop.version == 6)
-        | RouteFlag.ROUTE_TABLE * (route.table is not None)
-        | RouteFlag.ROUTE_MARK * (route.mark is not None)
-    )

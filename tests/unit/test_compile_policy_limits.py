@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fos1d import abi
-from fos1d.abi import PolicyAction, PolicyRuleFlag, RouteFlag
+from fos1d.abi import PolicyAction, PolicyRuleFlag
 from fos1d.compile.policy import Chain, compile_chain, compile_chains
 from fos1d.compile.policy_model import (
     Limit,
@@ -180,7 +180,7 @@ def test_rules_carry_their_limit_and_route() -> None:
     route = Route(3, next_hop=IPv6Address("2001:db8::1"))
     rules = [
         Rule(ALL, limit=Limit(10**9, 2514), stateful=False, counter=1 << 63),
-        Rule(ALL, action=PolicyAction.ACT_ROUTE, route=Route(table=0), counter=2),
+        Rule(ALL, action=PolicyAction.ACT_ROUTE, route=Route(table=7), counter=2),
         Rule(ALL, action=PolicyAction.ACT_ROUTE, route=route, counter=3),
     ]
     tables = policy_tables([compile_chain(rules, 1)])
@@ -188,8 +188,7 @@ def test_rules_carry_their_limit_and_route() -> None:
     assert (limited["byte_cost"], limited["depth"]) == (512, 512_000)
     assert limited["flags"] == PolicyRuleFlag.RULE_LIMITED
     by_table, by_hop = (tables["policy_routes"][rule["route"]] for rule in routed)
-    assert by_table["flags"] == RouteFlag.ROUTE_TABLE
-    assert by_hop["flags"] == RouteFlag.ROUTE_NEXT_HOP | RouteFlag.ROUTE_V6
+    assert (by_table["table"], by_hop["ifindex"]) == (7, 3)
     assert by_hop["next_hop"].tobytes() == IPv6Address("2001:db8::1").packed
 
 

@@ -42,7 +42,7 @@ def nowhere(_peer: Peer, _namespace: str, _grants: bool) -> Iterable[Network]:
 
 
 def straight(route: RouteSpec) -> Route:
-    return Route(table=route.table)
+    return Route(table=route.table or 0)
 
 
 def lowered(*policies: Selected, places: int = 1) -> PolicyRules:
