@@ -6,6 +6,7 @@ the router and not to the repository. docs/reference/workloads.md shows one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
@@ -18,6 +19,8 @@ from fos1d.manifest import Document, load_documents
 from fos1d.manifest.loader import field_path
 from fos1d.model.diagnostic import Diagnostic
 from fos1d.model.workload import DEFAULT_NAMESPACE
+
+KEY = "[key]"
 
 
 class StaticWorkload(Model):
@@ -68,10 +71,11 @@ def parse_workload_file(path: str, data: bytes) -> tuple[list[WorkloadFile], lis
     return read, sorted(findings)
 
 
-def _placed(document: Document, error: ValidationError) -> list[Diagnostic]:
+def _placed(document: Document, error: ValidationError) -> Iterator[Diagnostic]:
     places = document.places()
-    return [
-        Diagnostic(places.where(found.loc, found.at_key), field_path(found.loc), found.message)
-        for details in error.errors(include_url=False)
-        for found in findings_of(details, WorkloadFile, document.data)
-    ]
+    for details in error.errors(include_url=False):
+        # So pydantic says that the key itself is wrong.
+        at_key = KEY in details["loc"]
+        details["loc"] = tuple(step for step in details["loc"] if step != KEY)
+        for loc, message, really in findings_of(details, WorkloadFile, document.data):
+            yield Diagnostic(places.where(loc, at_key or really), field_path(loc), message)
