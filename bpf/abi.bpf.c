@@ -34,6 +34,7 @@ ANCHOR_STRUCT(fos1_flow);
 ANCHOR_STRUCT(fos1_limits);
 ANCHOR_STRUCT(fos1_usage);
 ANCHOR_STRUCT(fos1_workload);
+ANCHOR_STRUCT(fos1_socket);
 ANCHOR_STRUCT(fos1_device_key);
 ANCHOR_STRUCT(fos1_index);
 ANCHOR_STRUCT(fos1_policy_chain_head);

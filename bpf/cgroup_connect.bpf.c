@@ -26,7 +26,7 @@ static __always_inline int judge(struct bpf_sock_addr *ctx)
 	if (!makes_connections(ctx) || !workload_of_task(&workload))
 		return PERMIT;
 	usage = workload_usage_of(&workload);
-	if (connection_open(&workload, cookie) &&
+	if (connection_open(&workload, cookie, bpf_get_netns_cookie(ctx)) &&
 	    workload_takes_connection(&workload)) {
 		WORKLOAD_COUNT(usage, connections);
 		return PERMIT;

@@ -133,7 +133,8 @@ static __always_inline void begin(struct bpf_sock_ops *ctx, bool is_incoming)
 		return;
 	if (is_incoming)
 		WORKLOAD_COUNT(workload_usage_of(&workload), connections);
-	connection_open(&workload, bpf_get_socket_cookie(ctx));
+	connection_open(&workload, bpf_get_socket_cookie(ctx),
+			bpf_get_netns_cookie(ctx));
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags |
 					       BPF_SOCK_OPS_STATE_CB_FLAG |
 					       BPF_SOCK_OPS_RTT_CB_FLAG);

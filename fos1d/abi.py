@@ -359,6 +359,11 @@ SET6_NODE: Record = [
     ("low", "<u8", (8,)),
 ]
 
+SOCKET: Record = [
+    ("cgroup", "<u8"),
+    ("netns", "<u8"),
+]
+
 SOURCE: Record = [
     ("packets_at", "<u8"),
     ("syns_at", "<u8"),
@@ -403,7 +408,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "workload_buckets": MapShape(1, 8, 24, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
-        "workload_sockets": MapShape(1, 8, 8, 262144, 1),
+        "workload_sockets": MapShape(1, 8, 16, 262144, 1),
         "workload_usage": MapShape(5, 8, 104, 16384, 1),
     },
     "cgroup_device": {
@@ -412,18 +417,44 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
         "workload_usage": MapShape(5, 8, 104, 16384, 1),
     },
+    "cgroup_policy": {
+        "flows4": MapShape(1, 16, 72, 65536, 0),
+        "flows6": MapShape(1, 40, 72, 65536, 0),
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "new_flows4": MapShape(9, 16, 72, 65536, 0),
+        "new_flows6": MapShape(9, 40, 72, 65536, 0),
+        "operator_flows4": MapShape(1, 16, 4, 256, 0),
+        "operator_flows6": MapShape(1, 40, 4, 256, 0),
+        "policed_since": MapShape(1, 16, 8, 16384, 1),
+        "policy_events": MapShape(27, 0, 0, 262144, 0),
+        "policy_heads": MapShape(2, 4, 128, 4, 1024),
+        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_places": MapShape(1, 16, 32, 16384, 1),
+        "policy_rules": MapShape(2, 4, 32, 1, 1024),
+        "policy_tree128": MapShape(2, 4, 128, 1, 1024),
+        "policy_tree32": MapShape(2, 4, 64, 1, 1024),
+        "policy_words": MapShape(2, 4, 8, 1, 1024),
+        "rule_buckets": MapShape(1, 8, 8, 65536, 1),
+        "rule_stats": MapShape(5, 8, 16, 65536, 1),
+        "stats": MapShape(6, 4, 16, 27, 0),
+        "workload_buckets": MapShape(1, 8, 24, 16384, 1),
+        "workload_connections": MapShape(1, 8, 8, 16384, 1),
+        "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
+        "workload_sockets": MapShape(1, 8, 16, 262144, 1),
+        "workload_usage": MapShape(5, 8, 104, 16384, 1),
+    },
     "cgroup_release": {
         "workload_buckets": MapShape(1, 8, 24, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
-        "workload_sockets": MapShape(1, 8, 8, 262144, 1),
+        "workload_sockets": MapShape(1, 8, 16, 262144, 1),
         "workload_usage": MapShape(5, 8, 104, 16384, 1),
     },
     "sock_count": {
         "workload_buckets": MapShape(1, 8, 24, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
-        "workload_sockets": MapShape(1, 8, 8, 262144, 1),
+        "workload_sockets": MapShape(1, 8, 16, 262144, 1),
         "workload_usage": MapShape(5, 8, 104, 16384, 1),
     },
     "tc_flow": {
@@ -488,6 +519,12 @@ KNOBS: dict[str, dict[str, Knob]] = {
     },
     "cgroup_device": {
 
+    },
+    "cgroup_policy": {
+        "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),
+        "failsafe_port": Knob(2, 16, "TCP ports of the router, in host order, that policies never close"),
+        "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
+        "policy_generation": Knob(4, 1, "digest of the rules, by which flows know what judged them"),
     },
     "cgroup_release": {
 

@@ -464,6 +464,13 @@ struct fos1_workload {
 };
 FOS1_SIZE(struct fos1_workload, 24);
 
+/* A workload's connected socket, and the network namespace that it is in. */
+struct fos1_socket {
+	__u64 cgroup;
+	__u64 netns;
+};
+FOS1_SIZE(struct fos1_socket, 16);
+
 /* A device that a workload may use; numbers of all ones stand for any. */
 struct fos1_device_key {
 	__u64 cgroup;

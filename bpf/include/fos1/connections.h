@@ -14,7 +14,7 @@
 
 enum connections_size { WORKLOAD_SOCKETS = 262144 };
 
-/* Socket cookie to cgroup id. Writer: the programs; the daemon removes what is
+/* By socket cookie. Writer: the programs; the daemon removes what is
  * gone. Full: workloads with a maximum get no more connections.
  */
 struct {
@@ -22,7 +22,7 @@ struct {
 	__uint(max_entries, WORKLOAD_SOCKETS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, u64);
-	__type(value, u64);
+	__type(value, struct fos1_socket);
 } workload_sockets SEC(".maps");
 
 /* Writer: the programs; the daemon corrects it. Full: no maximum is kept. */
@@ -57,12 +57,13 @@ static __always_inline bool connections_full(const struct workload *workload)
 
 static __always_inline void connection_close(u64 cookie)
 {
-	u64 *found = bpf_map_lookup_elem(&workload_sockets, &cookie);
+	struct fos1_socket *socket;
 	u64 cgroup, *count;
 
-	if (!found)
+	socket = bpf_map_lookup_elem(&workload_sockets, &cookie);
+	if (!socket)
 		return;
-	cgroup = *found;
+	cgroup = socket->cgroup;
 	if (bpf_map_delete_elem(&workload_sockets, &cookie))
 		return;
 	count = bpf_map_lookup_elem(&workload_connections, &cgroup);
@@ -72,14 +73,15 @@ static __always_inline void connection_close(u64 cookie)
 
 /* Count a connection unless it is counted; false if it is one too many. */
 static __always_inline bool connection_open(const struct workload *workload,
-					    u64 cookie)
+					    u64 cookie, u64 netns)
 {
+	struct fos1_socket socket = { workload->cgroup, netns };
 	u32 most = workload->limits->max_connections;
 	u64 *count, before;
 
 	if (bpf_map_lookup_elem(&workload_sockets, &cookie))
 		return true;
-	if (bpf_map_update_elem(&workload_sockets, &cookie, &workload->cgroup,
+	if (bpf_map_update_elem(&workload_sockets, &cookie, &socket,
 				BPF_NOEXIST))
 		return !most;
 	count = connections_of(workload->cgroup);

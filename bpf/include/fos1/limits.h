@@ -30,7 +30,11 @@ enum workload_verdict {
 /* Small packets (acknowledgements, questions, beginnings) are worth more than
  * their bytes: they may wait a quarter longer than the depth.
  */
-enum limits_size { SMALL_PACKET_BYTES = 256 };
+enum limits_size {
+	SMALL_PACKET_BYTES = 256,
+	TCP_LENGTH_OFFSET = 12,
+	TCP_FLAGS_OFFSET = 13,
+};
 
 static __always_inline bool
 workload_of_packet(struct __sk_buff *skb, u64 cgroup, struct workload *workload)
@@ -116,22 +120,58 @@ static __always_inline int limit_bandwidth(struct __sk_buff *skb,
 	return bandwidth_verdict(skb, &bandwidth, usage, now, is_out, bytes);
 }
 
+static __always_inline u32 network_header_bytes(struct __sk_buff *skb)
+{
+	u8 first = 5;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return sizeof(struct ipv6hdr);
+	bpf_skb_load_bytes(skb, 0, &first, sizeof(first));
+	return (first & 0xf) * 4;
+}
+
+static __always_inline u8 transport_of(struct __sk_buff *skb)
+{
+	u32 at = skb->protocol == bpf_htons(ETH_P_IP)
+			 ? offsetof(struct iphdr, protocol)
+			 : offsetof(struct ipv6hdr, nexthdr);
+	u8 protocol = 0;
+
+	bpf_skb_load_bytes(skb, at, &protocol, sizeof(protocol));
+	return protocol;
+}
+
+/* Bytes of the headers that each segment of a large packet gets. */
+static __always_inline u32 segment_header_bytes(struct __sk_buff *skb)
+{
+	u32 bytes = network_header_bytes(skb);
+	u8 tcp_offset;
+
+	if (transport_of(skb) == IPPROTO_UDP)
+		return bytes + sizeof(struct udphdr);
+	if (bpf_skb_load_bytes(skb, bytes + TCP_LENGTH_OFFSET, &tcp_offset,
+			       sizeof(tcp_offset)))
+		return bytes;
+	return bytes + (tcp_offset >> 4) * 4;
+}
+
+static __always_inline u32 whole_bytes(struct __sk_buff *skb, u32 bytes)
+{
+	u32 segments = skb->gso_segs;
+
+	if (likely(segments < 2) || bytes != skb->len)
+		return bytes;
+	return bytes + (segments - 1) * segment_header_bytes(skb);
+}
+
 /* The TCP flags; a SYN's where extension headers hide them. */
 static __always_inline u8 tcp_flags_of(struct __sk_buff *skb)
 {
-	u32 offset = sizeof(struct ipv6hdr);
-	u8 first, next, flags = TCP_SYN;
+	u32 at = network_header_bytes(skb) + TCP_FLAGS_OFFSET;
+	u8 flags = TCP_SYN;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, 0, &first, sizeof(first)))
-			return flags;
-		offset = (first & 0xf) * 4;
-	} else if (bpf_skb_load_bytes(skb, offsetof(struct ipv6hdr, nexthdr),
-				      &next, sizeof(next)) ||
-		   next != IPPROTO_TCP) {
-		return flags;
-	}
-	bpf_skb_load_bytes(skb, offset + 13, &flags, sizeof(flags));
+	if (transport_of(skb) == IPPROTO_TCP)
+		bpf_skb_load_bytes(skb, at, &flags, sizeof(flags));
 	return flags;
 }
 
@@ -176,8 +216,9 @@ static __always_inline void count_packet(struct fos1_usage *usage, u32 flags,
 }
 
 /* Judge a packet that the rules let pass, and count it. wire_bytes are those of
- * the network header and what follows, each segment with its own headers.
- * Returns what the program shall return.
+ * the network header and what follows, each segment with its own headers; of
+ * the skb's own length those headers are added here. Returns what the program
+ * shall return.
  */
 static __always_inline int workload_limits(struct __sk_buff *skb, u64 cgroup_id,
 					   bool is_egress, u32 wire_bytes)
@@ -188,6 +229,7 @@ static __always_inline int workload_limits(struct __sk_buff *skb, u64 cgroup_id,
 
 	if (!workload_of_packet(skb, cgroup_id, &workload))
 		return WORKLOAD_PASS;
+	wire_bytes = whole_bytes(skb, wire_bytes);
 	usage = workload_usage_of(&workload);
 	if (!is_egress && !admits_connection(skb, &workload, usage))
 		return WORKLOAD_DROP;
