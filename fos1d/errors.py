@@ -59,14 +59,17 @@ class ListError(Fos1Error):
 class PolicyLimit(Fos1Error):
     """The rules of a direction are more than the data path holds.
 
-    `rule` is the place of the first rule that has no room, in the order of the rules.
+    `rule` is the place of the first rule that has no room, in the order of the rules; `chain` the
+    number of the direction's chain.
     """
 
     reason = "PolicyLimitExceeded"
 
-    def __init__(self, limit: str, rule: int) -> None:
+    def __init__(self, limit: str, rule: int, chain: int = 0) -> None:
         super().__init__(f"more than {limit}")
+        self.limit = limit
         self.rule = rule
+        self.chain = chain
 
 
 class KernelError(Fos1Error):

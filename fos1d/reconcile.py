@@ -14,6 +14,8 @@ from fos1d.kernel.port import Kernel
 from fos1d.kinds.admission import Accepted, Admission, admit
 from fos1d.kinds.assemble import Assembled, assemble
 from fos1d.kinds.lowered import Context
+from fos1d.kinds.policy_compiled import PolicyStore
+from fos1d.kinds.policy_lower import PolicyView
 from fos1d.kinds.reading import Reader
 from fos1d.model.facts import Facts
 from fos1d.model.identity import ResourceId
@@ -46,6 +48,8 @@ class Memory:
     in_force: dict[ResourceId, Accepted] = field(default_factory=dict)
     settled: dict[Key, KernelObject] = field(default_factory=dict)
     drift: Drift = field(default_factory=Drift)
+    policies: PolicyStore = field(default_factory=PolicyStore)
+    policy_view: PolicyView = field(default_factory=PolicyView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ def enforce(
         observed = kernel.observe(desired)
     left = make_plan(desired, observed)
     contested = memory.drift.record(drifted, now)
+    memory.policy_view = assembled.policies
     _remember(memory, admission, desired, outcomes, left)
     facts = _facts(admission, assembled, outcomes, left, contested, observed)
     return PassReport(revision, admission, plan, outcomes, facts, tuple(drifted), remarks)
@@ -119,7 +124,13 @@ def enforce(
 def lower(admission: Admission, memory: Memory, facts: Facts, options: Options) -> Assembled:
     """Return the desired state of the admitted resources on this node."""
     here = replace(facts, node_name=options.node_name, node_labels=options.node_labels)
-    context = Context(here, memory.reader.lists, options.failsafe_tcp_ports, options.most_flows)
+    context = Context(
+        here,
+        memory.reader.lists,
+        memory.policies,
+        options.failsafe_tcp_ports,
+        options.most_flows,
+    )
     return assemble(list(admission.in_force.values()), context)
 
 
@@ -178,6 +189,7 @@ def _facts(
         contested=contested,
         errors=errors_by_resource(admission.findings),
         elsewhere=assembled.elsewhere,
+        unselected=assembled.lowered.unselected,
         held=admission.held,
         attached={k: found for k, found in observed.items() if isinstance(found, Attachment)},
     )

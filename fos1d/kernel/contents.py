@@ -12,6 +12,9 @@ import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from fos1d.kernel import libbpf
 from fos1d.kernel.bpf import Fd, MapInfo, map_info
 from fos1d.kernel.libbpf import error_of
@@ -195,19 +198,32 @@ def _converted(source: MapInfo, target: MapInfo, value: bytes) -> bytes:
 
 
 def write_array(fd: Fd, content: memoryview) -> None:
-    """Write an mmapable array as a whole."""
-    page = mmap.PAGESIZE
-    size = -(-content.nbytes // page) * page
-    with mmap.mmap(fd.number, size) as memory:
-        memory[: content.nbytes] = content
+    """Write an mmapable array as a whole; the kernel keeps its elements 8 bytes aligned."""
+    info = map_info(fd)
+    with mmap.mmap(fd.number, _mapped_bytes(info)) as memory:
+        _elements(memory, info)[:] = np.frombuffer(content, np.uint8).reshape(-1, info.value_bytes)
 
 
 def read_array(fd: Fd, info: MapInfo) -> bytes:
     """Read an mmapable array as a whole."""
-    length = info.value_bytes * info.max_entries
-    size = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
-    with mmap.mmap(fd.number, size, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
-        return memory[:length]
+    with mmap.mmap(fd.number, _mapped_bytes(info), mmap.MAP_SHARED, mmap.PROT_READ) as memory:
+        return _elements(memory, info).tobytes()
+
+
+def _aligned(value_bytes: int) -> int:
+    return -(-value_bytes // 8) * 8
+
+
+def _mapped_bytes(info: MapInfo) -> int:
+    length = _aligned(info.value_bytes) * info.max_entries
+    return -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def _elements(memory: mmap.mmap, info: MapInfo) -> npt.NDArray[np.uint8]:
+    """View the elements without the gaps between them."""
+    stride = _aligned(info.value_bytes)
+    whole = np.frombuffer(memory, np.uint8, stride * info.max_entries)
+    return whole.reshape(-1, stride)[:, : info.value_bytes]
 
 
 def count_entries(fd: Fd, info: MapInfo) -> int:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from fos1d import abi
 from fos1d.kinds import Resource
 from fos1d.kinds.admission import Accepted
+from fos1d.kinds.container_policy import EBPFContainerPolicy
 from fos1d.kinds.declaration import Declaration
 from fos1d.kinds.lowered import Context, Lowered
 from fos1d.kinds.map import EBPFMap
 from fos1d.kinds.map_lower import lower_map, map_object
+from fos1d.kinds.meta import LabelSelector
+from fos1d.kinds.network_policy import EBPFNetworkPolicy, NetworkPolicySpec
+from fos1d.kinds.policy_lower import PolicyView, lower_policies
 from fos1d.kinds.program import EBPFProgram
 from fos1d.kinds.program_lists import is_list_of
 from fos1d.kinds.program_lower import Declared, lower_interface
@@ -28,6 +32,7 @@ class Assembled:
 
     lowered: Lowered
     elsewhere: frozenset[ResourceId] = frozenset()
+    policies: PolicyView = field(default_factory=PolicyView)
 
 
 def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
@@ -42,16 +47,25 @@ def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
     for declared_map in maps:
         lower_map(declared_map, lowered)
     _lower_programs(here, maps, context, lowered)
+    policies = lower_policies(here, context, lowered)
     for resource in resources:
         if not has_data_path(resource):
             lowered.note(resource.id, "NotSupportedYet", _not_yet(resource))
-    return Assembled(lowered, frozenset(a.id for a in in_force) - {r.id for r in resources})
+    elsewhere = frozenset(a.id for a in in_force) - {r.id for r in resources}
+    return Assembled(lowered, elsewhere, policies)
 
 
 def is_for_node(declaration: Declaration, facts: Facts) -> bool:
     """Whether the node's labels meet the declaration's nodeSelector."""
-    selector = declaration.resource.spec.node_selector
-    return selector is None or selector.selects(facts.node_labels)
+    return all(selector.selects(facts.node_labels) for selector in _node_selectors(declaration))
+
+
+def _node_selectors(declaration: Declaration) -> Iterator[LabelSelector]:
+    spec = declaration.resource.spec
+    if spec.node_selector is not None:
+        yield spec.node_selector
+    if isinstance(spec, NetworkPolicySpec) and spec.selector and spec.selector.node_selector:
+        yield spec.selector.node_selector
 
 
 def has_data_path(resource: Resource) -> bool:
@@ -61,6 +75,10 @@ def has_data_path(resource: Resource) -> bool:
             return True
         case EBPFProgram(spec=spec):
             return spec.type == "xdp"
+        case EBPFNetworkPolicy(spec=policy):
+            return policy.policy_type != "nat"
+        case EBPFContainerPolicy():
+            return True
         case _:
             return False
 
@@ -69,6 +87,8 @@ def _not_yet(resource: Resource) -> str:
     what = resource.id.kind
     if isinstance(resource, EBPFProgram):
         what = f"{what} of type {resource.spec.type}"
+    if isinstance(resource, EBPFNetworkPolicy):
+        what = f"{what} of policyType {resource.spec.policy_type}"
     return f"{what} is validated, but this release does not program it yet"
 
 

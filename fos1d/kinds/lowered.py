@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from fos1d.compile.lists import ListStore
+from fos1d.kinds.policy_compiled import PolicyStore
 from fos1d.model.condition import Condition, ConditionType, Status
 from fos1d.model.facts import Facts
 from fos1d.model.identity import ResourceId
@@ -18,6 +19,7 @@ class Context:
 
     facts: Facts
     lists: ListStore
+    policies: PolicyStore = field(default_factory=PolicyStore)
     failsafe_tcp_ports: tuple[int, ...] = ()
     most_flows: int = 65536
 
@@ -33,6 +35,7 @@ class Lowered:
     objects: dict[Key, KernelObject] = field(default_factory=dict)
     claims: dict[ResourceId, set[Key]] = field(default_factory=dict)
     notes: dict[ResourceId, list[Condition]] = field(default_factory=dict)
+    unselected: dict[ResourceId, Condition] = field(default_factory=dict)
 
     def add(self, claimant: ResourceId, *objects: KernelObject) -> None:
         """Want the objects on behalf of a resource."""
@@ -46,6 +49,11 @@ class Lowered:
         """Say why a resource, or a part of it, is not programmed."""
         condition = Condition(ConditionType.PROGRAMMED, Status.FALSE, reason, message)
         self.notes.setdefault(about, []).append(condition)
+
+    def unselect(self, about: ResourceId, reason: str, message: str) -> None:
+        """Say that a resource is about nothing that this router has now, which is no error."""
+        condition = Condition(ConditionType.SELECTED, Status.FALSE, reason, message)
+        self.unselected[about] = condition
 
 
 def digest_of(*parts: object) -> str:

@@ -44,6 +44,9 @@ PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ICMP": 1, "ICMPv6": 58}
 NETWORK_CHAINS = {"ingress": PolicyChain.CHAIN_IN, "egress": PolicyChain.CHAIN_OUT}
 CONTAINER_CHAINS = {"ingress": PolicyChain.CHAIN_RECEIVE, "egress": PolicyChain.CHAIN_SEND}
 
+# What labels that nobody vouches for must not bring about.
+GRANTING = frozenset({PolicyAction.ACT_ALLOW, PolicyAction.ACT_MARK, PolicyAction.ACT_ROUTE})
+
 # Without burstSize: 20 ms at the declared rate, and room for one large segment at least.
 BURSTS_PER_S = 50
 LEAST_BURST_BYTES = 1 << 16
@@ -51,11 +54,19 @@ LEAST_BURST_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A policy in force, the numbers of the places that it selects, and where it is written."""
+    """A policy in force, the numbers of the places that it selects, and where it is written.
+
+    `restricted` are those of them that it may only restrict.
+    """
 
     resource: Policy
     subjects: frozenset[int]
     where: Callable[[Loc], Origin] = field(compare=False, repr=False)
+    restricted: frozenset[int] = frozenset()
+
+    def subjects_of(self, action: PolicyAction) -> frozenset[int]:
+        """Return the places to which a rule with this action applies."""
+        return self.subjects - self.restricted if action in GRANTING else self.subjects
 
     @property
     def rank(self) -> tuple[int, str, str]:
@@ -148,7 +159,7 @@ def _rule(written: _Written, counter: int, addresses_of: AddressesOf, route_of: 
     resource, rule = written.policy.resource, written.rule
     action = _action(resource, rule)
     return Rule(
-        subjects=written.policy.subjects,
+        subjects=written.policy.subjects_of(action),
         peers=_peers(written, action, addresses_of),
         services=tuple(service for ports in rule.ports for service in _services(ports)),
         action=action,
@@ -280,7 +291,9 @@ def _flags(ordered: Sequence[Selected], places: int) -> tuple[tuple[int, ...], .
                     _police(network, flags[place])
                 case EBPFContainerPolicy() as container:
                     ways = [way for way in WAYS if (place, way) not in defaulted]
-                    defaulted |= {(place, way) for way in _control(container, flags[place], ways)}
+                    may_allow = place not in selected.restricted
+                    set_by_it = _control(container, flags[place], ways, may_allow)
+                    defaulted |= {(place, way) for way in set_by_it}
     for of_place in flags:
         _let_answers_pass(of_place)
     return tuple(map(tuple, flags))
@@ -304,7 +317,9 @@ def _police(policy: EBPFNetworkPolicy, flags: list[int]) -> None:
             flags[chain] |= PlaceFlag.PLACE_STATEFUL
 
 
-def _control(policy: EBPFContainerPolicy, flags: list[int], undecided: list[Way]) -> set[Way]:
+def _control(
+    policy: EBPFContainerPolicy, flags: list[int], undecided: list[Way], may_allow: bool
+) -> set[Way]:
     """Add a policy's controls; return the ways of those undecided whose default it sets."""
     controls = policy.spec.network_controls
     controlled = [way for way in WAYS if controls.controls(way)]
@@ -312,8 +327,10 @@ def _control(policy: EBPFContainerPolicy, flags: list[int], undecided: list[Way]
         flags[CONTAINER_CHAINS[way]] |= PlaceFlag.PLACE_POLICED
         for chain in CONTAINER_CHAINS.values():
             flags[chain] |= PlaceFlag.PLACE_STATEFUL
-    setting = {way for way in controlled if way in undecided and controls.default(way)}
+    defaults = {way: controls.default(way) for way in controlled if way in undecided}
+    settles = ("deny", "allow") if may_allow else ("deny",)
+    setting = {way for way, default in defaults.items() if default in settles}
     for way in setting:
-        if controls.default(way) == "deny":
+        if defaults[way] == "deny":
             flags[CONTAINER_CHAINS[way]] |= PlaceFlag.PLACE_DEFAULT_DENY
     return setting

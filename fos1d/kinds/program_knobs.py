@@ -42,7 +42,7 @@ def filter_knobs(settings: Settings, failsafe_tcp_ports: tuple[int, ...]) -> Kno
     if tracks_flows(settings):
         knobs["tracks_flows"] = 1
         knobs["connections_per_source"] = settings.connections_per_ip or 0
-        knobs |= _failsafe(failsafe_tcp_ports)
+        knobs |= failsafe_knobs(failsafe_tcp_ports)
     if settings.stateful:
         knobs["stateful"] = 1
         knobs["grace_ns"] = settings.stateful_grace_seconds * abi.Time.NS_PER_SECOND
@@ -67,7 +67,8 @@ def _limits(settings: Settings) -> Knobs:
     return knobs
 
 
-def _failsafe(ports: tuple[int, ...]) -> Knobs:
+def failsafe_knobs(ports: tuple[int, ...]) -> Knobs:
+    """Return the knobs that name TCP ports of the router that nothing closes."""
     room = int(abi.Size.FAILSAFE_PORTS)
     used = ports[:room]
     return {"failsafe_ports": len(used), "failsafe_port": (*used, *(0,) * (room - len(used)))}

@@ -45,6 +45,7 @@ from fos1d.model.snapshot import Blob
 FILTER = BuiltIn("xdp_filter", "fos1_xdp_filter")
 FLOW = BuiltIn("tc_flow", "fos1_tc_flow")
 FLOW_ORDER = 8
+LABEL_BYTES = 15
 FLOW_MAPS = ("flows4", "flows6", "new_flows4", "new_flows6", "connections")
 SOURCE_MAPS = ("sources", "crowds", "newcomers")
 
@@ -255,23 +256,28 @@ def _followed(part: _Part, chain: Map, slot: int) -> Program:
 # Maps and tables
 
 
-def _declared_map(code: BuiltIn, name: str, owner: str, most: int | None = None) -> Map:
-    shape = abi.MAPS[code.object][name]
+def map_of_shape(family: str, name: str, shape: abi.MapShape, most: int | None = None) -> Map:
+    """Return a map as an object file declares it, but for its size where `most` is given."""
     return Map(
-        state_family(owner, name),
+        family,
         MapType(shape.type),
         shape.key_bytes,
         shape.value_bytes,
         most or shape.max_entries,
         shape.flags,
-        f"fos1_{name}",
+        f"fos1_{name}"[:LABEL_BYTES],
     )
+
+
+def _declared_map(name: str, owner: str, most: int | None = None) -> Map:
+    shape = abi.MAPS[FILTER.object][name]
+    return map_of_shape(state_family(owner, name), name, shape, most)
 
 
 def flow_maps(context: Context) -> dict[str, Map]:
     """Return the flow tables, shared by all programs."""
     most = {"flows4": context.most_flows, "flows6": context.most_flows}
-    return {name: _declared_map(FILTER, name, SHARED_FLOW, most.get(name)) for name in FLOW_MAPS}
+    return {name: _declared_map(name, SHARED_FLOW, most.get(name)) for name in FLOW_MAPS}
 
 
 def _state_maps(declared: Declared, context: Context) -> dict[str, Map]:
@@ -282,7 +288,7 @@ def _state_maps(declared: Declared, context: Context) -> dict[str, Map]:
         names += SOURCE_MAPS
     if settings.stateful:
         names.append("tracking")
-    maps = {name: _declared_map(FILTER, name, owner) for name in names}
+    maps = {name: _declared_map(name, owner) for name in names}
     return maps | (flow_maps(context) if tracks_flows(settings) else {})
 
 

@@ -2,9 +2,11 @@
 
     program/<ns>:<name>/<digest>       a loaded program; ~<map> beside it: maps that it brought
     program/_flow/<digest>             the egress companion of flow tracking
+    program/_policy/<digest>           what judges by the policies, for all places
     map/<ns>:<name>/<shape>            an EBPFMap
     state/<ns>:<name>/<what>/<shape>   what a program remembers
     state/_flow/<what>/<shape>         the flow tables, shared by all
+    state/_policy/<what>/<shape>       what the policies' programs share
     table/<digest>/<part>              a frozen table
     chain/<interface>/<digest>         the program array of an interface with several programs
     link/<interface>/<hook>:<order>    a TCX link
@@ -24,6 +26,7 @@ from urllib.parse import unquote
 from fos1d.model.identity import ResourceId
 
 SHARED_FLOW = "_flow"
+SHARED_POLICY = "_policy"
 
 
 def encode(name: str) -> str:

@@ -1,0 +1,128 @@
+"""Whose traffic the policies judge: interfaces and workloads, grouped by the policies they have.
+
+Places with the same policies are one subject of the classifier, so that a workload that comes or
+goes among its like changes a map's entry and not the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fos1d.abi import PlaceKind
+from fos1d.kinds.admission import Accepted
+from fos1d.kinds.container_policy import EBPFContainerPolicy
+from fos1d.kinds.meta import LabelSelector
+from fos1d.kinds.network_policy import EBPFNetworkPolicy
+from fos1d.model.facts import Facts, Interface
+from fos1d.model.identity import ResourceId
+from fos1d.model.workload import Workload
+
+LOOPBACK = 772
+
+Policy: TypeAlias = EBPFNetworkPolicy | EBPFContainerPolicy
+# The policies of a place; True where they may grant it something.
+Signature: TypeAlias = tuple[tuple[ResourceId, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An interface, or a workload's cgroup by its path below the root."""
+
+    kind: PlaceKind
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The places, the number of each one's subject, and what each policy selects.
+
+    `subjects` are the signatures by number; `shared` are places of workloads without addresses of
+    their own, which answer at the router's.
+    """
+
+    numbers: Mapping[Place, int] = field(default_factory=dict)
+    subjects: tuple[Signature, ...] = ()
+    selected: Mapping[ResourceId, tuple[Place, ...]] = field(default_factory=dict)
+    shared: frozenset[Place] = frozenset()
+
+    def with_policy(self, policy: ResourceId, grants: bool) -> frozenset[int]:
+        """Return the subjects that a policy selects and may grant something, or may not."""
+        numbered = enumerate(self.subjects)
+        return frozenset(n for n, signature in numbered if (policy, grants) in signature)
+
+
+def places_of(policies: Iterable[Accepted], facts: Facts) -> Places:
+    """Find the places of all policies on this router."""
+    chosen: dict[Place, dict[ResourceId, bool]] = {}
+    selected: dict[ResourceId, tuple[Place, ...]] = {}
+    for accepted in policies:
+        found = dict(_selected(accepted, facts))
+        selected[accepted.id] = tuple(found)
+        for place, grants in found.items():
+            chosen.setdefault(place, {})[accepted.id] = grants
+    signatures = {place: tuple(sorted(by.items())) for place, by in chosen.items()}
+    subjects = tuple(sorted(set(signatures.values())))
+    numbers = {place: subjects.index(signature) for place, signature in signatures.items()}
+    cgroups = {workload.cgroup for workload in facts.workloads if not workload.addresses}
+    shared = {p for p in numbers if p.kind is PlaceKind.PLACE_CGROUP and p.name in cgroups}
+    return Places(numbers, subjects, selected, frozenset(shared))
+
+
+def _selected(accepted: Accepted, facts: Facts) -> Iterator[tuple[Place, bool]]:
+    resource = accepted.declaration.resource
+    namespace = resource.metadata.namespace
+    match resource:
+        case EBPFContainerPolicy(spec=container):
+            chosen = container.selector
+            pods, namespaces = chosen.pod_selector, chosen.namespace_selector
+            yield from _workloads(pods, namespaces, namespace, facts)
+        case EBPFNetworkPolicy(spec=spec):
+            selector = spec.selector
+            pods = selector.pod_selector if selector else None
+            namespaces = selector.namespace_selector if selector else None
+            globs = selector.interfaces if selector else ()
+            if pods is not None or namespaces is not None:
+                yield from _workloads(pods, namespaces, namespace, facts)
+            for interface in _interfaces(globs, pods is None and namespaces is None, facts):
+                yield Place(PlaceKind.PLACE_INTERFACE, interface.index, interface.name), True
+        case _:
+            return
+
+
+def _interfaces(globs: Iterable[str], all_else: bool, facts: Facts) -> Iterator[Interface]:
+    """Yield the interfaces that match; without globs, all but loopback if `all_else`."""
+    patterns = tuple(globs)
+    if patterns:
+        for name in sorted({i.name for glob in patterns for i in facts.matching(glob)}):
+            yield facts.interfaces[name]
+    elif all_else:
+        yield from (i for i in facts.matching("*") if i.link_type != LOOPBACK)
+
+
+def _workloads(
+    pods: LabelSelector | None, namespaces: LabelSelector | None, namespace: str, facts: Facts
+) -> Iterator[tuple[Place, bool]]:
+    for workload in facts.workloads:
+        if not selects(pods, namespaces, namespace, workload, workload.labels):
+            continue
+        grants = selects(pods, namespaces, namespace, workload, workload.trusted_labels)
+        yield Place(PlaceKind.PLACE_CGROUP, workload.cgroup_id, workload.cgroup), grants
+
+
+def selects(
+    pods: LabelSelector | None,
+    namespaces: LabelSelector | None,
+    namespace: str,
+    workload: Workload,
+    labels: Mapping[str, str],
+) -> bool:
+    """Whether selectors that stand in a name space select a workload by the given labels."""
+    if namespaces is None:
+        if workload.namespace != namespace:
+            return False
+    elif not namespaces.selects(workload.namespace_labels):
+        return False
+    return pods is None or pods.selects(labels)
