@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import lab
+
+# A noisy machine may take long over any example; that is no mistake of ours.
+settings.register_profile(
+    "fos1", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("fos1")
 
 NEEDS_ROOT = ("kernel", "netns")
 _left_out: list[str] = []
@@ -44,10 +51,3 @@ def bpffs() -> Iterator[Path]:
     """A folder for our pins on the BPF file system; beside it there is room for a user's pins."""
     with lab.bpf_folder() as place:
         yield place / "fos1"
-
-
-@pytest.fixture
-def cgroup() -> Iterator[Path]:
-    """A cgroup for this test alone."""
-    with lab.cgroup_folder() as place:
-        yield place
