@@ -51,3 +51,10 @@ def bpffs() -> Iterator[Path]:
     """A folder for our pins on the BPF file system; beside it there is room for a user's pins."""
     with lab.bpf_folder() as place:
         yield place / "fos1"
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A cgroup for this test alone."""
+    with lab.cgroup_folder() as place:
+        yield place
