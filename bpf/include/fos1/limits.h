@@ -218,10 +218,10 @@ static __always_inline void count_packet(struct fos1_usage *usage, u32 flags,
 /* Judge a packet that the rules let pass, and count it. wire_bytes are those of
  * the network header and what follows, each segment with its own headers; of
  * the skb's own length those headers are added here. Returns what the program
- * shall return.
+ * shall return. A function of its own, for the stack that it does not share.
  */
-static __always_inline int workload_limits(struct __sk_buff *skb, u64 cgroup_id,
-					   bool is_egress, u32 wire_bytes)
+static __noinline int workload_limits(struct __sk_buff *skb, u64 cgroup_id,
+				      bool is_egress, u32 wire_bytes)
 {
 	struct workload workload;
 	struct fos1_usage *usage;
