@@ -65,6 +65,7 @@ class Limiter:
         procs = self.root / path / "cgroup.procs"
         return subprocess.Popen(
             [*namespace.prefix(), *words],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             preexec_fn=lambda: (procs.write_text("0"), None)[1],
