@@ -51,17 +51,21 @@ CONTESTED_PAUSE_S = 5.0
 
 def options_of(settings: Settings) -> Options:
     """Return what the settings say to a pass."""
-    ports = [
-        port.port
-        for port in settings.reconcile.failsafe_ports
-        if (port.direction, port.protocol) == ("in", "tcp")
-    ]
     return Options(
         settings.node.name,
         settings.node.labels,
-        tuple(ports),
+        failsafe_tcp_ports(settings),
         settings.kernel.max_flows,
         settings.reconcile.prune_limit_percent,
+    )
+
+
+def failsafe_tcp_ports(settings: Settings) -> tuple[int, ...]:
+    """Return the TCP ports of this machine that no manifest may block."""
+    return tuple(
+        port.port
+        for port in settings.reconcile.failsafe_ports
+        if (port.direction, port.protocol) == ("in", "tcp")
     )
 
 
@@ -71,7 +75,8 @@ def kernel_of(
     """Return this machine's kernel, used as the settings say; by itself it looks for workloads."""
     paths, places = settings.paths, places_of(settings)
     look = workloads or (lambda: find_workloads(places))
-    return RealKernel(paths.bpffs, settings.kernel.tc_attach, paths.cgroup_mount, look)
+    ports = failsafe_tcp_ports(settings)
+    return RealKernel(paths.bpffs, settings.kernel.tc_attach, paths.cgroup_mount, look, ports)
 
 
 def places_of(settings: Settings) -> Places:
@@ -355,7 +360,9 @@ class Daemon:
     def details(self, identity: ResourceId) -> Details:
         """Ask the kernel about one resource."""
         status = self._world.resources.get(identity)
-        return details_of(status, self._kernel.bpffs) if status else Details()
+        if status is None:
+            return Details()
+        return details_of(status, self._kernel.bpffs, self._memory.policy_view)
 
     def history(self) -> Sequence[Revision]:
         """Return the revisions, newest first."""

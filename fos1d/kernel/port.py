@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from fos1d.kernel.features import has_tcx
 from fos1d.kernel.loader import object_digests
 from fos1d.kernel.netlink import Netlink
 from fos1d.kernel.observe import observe
+from fos1d.kernel.operators import flow_keys, operator_connections, ssh_cgroups
 from fos1d.model.facts import Facts, Features
 from fos1d.model.objects import KernelObject, Key, State
 from fos1d.model.workload import Workload
@@ -37,7 +38,8 @@ class RealKernel:
     """The kernel of this machine, seen from this network namespace.
 
     `tc_attach` is `auto`, `tcx` or `clsact`; `cgroup_root` is the cgroup2 mount, None
-    to look for it. `workloads` tells who is in which cgroup.
+    to look for it. `workloads` tells who is in which cgroup. Established connections to
+    `operator_ports`, and to ssh servers wherever they listen, are the operator's.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class RealKernel:
         tc_attach: str = "auto",
         cgroup_root: Path | None = None,
         workloads: Callable[[], tuple[Workload, ...]] = tuple,
+        operator_ports: Collection[int] = (),
     ) -> None:
         self.bpffs = open_root(bpffs_root)
         self.netlink = Netlink()
         self._tc_attach = tc_attach
         self._workloads = workloads
+        self._operator_ports = operator_ports
         self.cgroups = Cgroupfs(cgroup_root)
         self._executor = Executor(self.bpffs, self.netlink, self.cgroups)
 
@@ -59,7 +63,9 @@ class RealKernel:
         links = self.netlink.links()
         interfaces = {name: link.interface for name, link in links.items()}
         tcx = has_tcx() if self._tc_attach == "auto" else self._tc_attach == "tcx"
-        return Facts(interfaces, Features(tcx=tcx), object_digests(), self._workloads())
+        workloads = self._workloads()
+        found = operator_connections(ssh_cgroups(workloads), self._operator_ports)
+        return Facts(interfaces, Features(tcx=tcx), object_digests(), workloads, *flow_keys(found))
 
     def observe(self, desired: Mapping[Key, KernelObject]) -> State:
         """Return what is there, once leftovers without meaning are gone.

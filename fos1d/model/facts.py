@@ -37,12 +37,18 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts that lowering may use. `objects` are the digests of our object files, by name."""
+    """The facts that lowering may use. `objects` are the digests of our object files, by name.
+
+    `operator_flows4` and `operator_flows6` are the keys, as the flow tables have them, of the
+    connections that the operator has to this machine.
+    """
 
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
     features: Features = Features()
     objects: Mapping[str, str] = field(default_factory=dict)
     workloads: tuple[Workload, ...] = ()
+    operator_flows4: frozenset[bytes] = frozenset()
+    operator_flows6: frozenset[bytes] = frozenset()
     node_name: str = ""
     node_labels: Mapping[str, str] = field(default_factory=dict)
 
