@@ -17,6 +17,7 @@ from types import FrameType
 from fos1d.errors import Fos1Error, KernelError, SourceError
 from fos1d.inquiry import details_of, plan_view
 from fos1d.kernel.cgroup import Cgroupfs
+from fos1d.kernel.connections import has_workloads, recount
 from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.monitor import LinkMonitor, PinMonitor
 from fos1d.kernel.port import RealKernel
@@ -180,6 +181,12 @@ class Daemon:
         self._due["sweep"] = time.monotonic() + SWEEP_S
         if has_flows(self._kernel.bpffs):
             sweep(self._kernel.bpffs, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        self._or_tell(self._recount)
+
+    def _recount(self) -> None:
+        root = self._kernel.cgroups.root()
+        if root is not None and has_workloads(self._kernel.bpffs):
+            recount(self._kernel.bpffs, root)
 
     def once(self) -> World:
         """Make one pass without watching anything; return what is known then."""
