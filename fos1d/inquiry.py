@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from fos1d import abi
 from fos1d.kernel.bpffs import Bpffs
-from fos1d.kernel.counters import map_entries, map_use, program_counts, program_id
+from fos1d.kernel.counters import (
+    Count,
+    map_entries,
+    map_use,
+    program_counts,
+    program_id,
+    rule_counts,
+)
 from fos1d.kernel.port import Kernel
+from fos1d.kernel.usage import Usage, workload_usage
+from fos1d.kinds.container_policy import EBPFContainerPolicy
 from fos1d.kinds.map import EBPFMap
 from fos1d.kinds.map_lower import map_object
+from fos1d.kinds.network_policy import EBPFNetworkPolicy
+from fos1d.kinds.policy_lower import PolicyView
 from fos1d.kinds.program import EBPFProgram
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Attachment, Key
@@ -18,7 +30,15 @@ from fos1d.model.snapshot import Snapshot
 from fos1d.plan.actions import Action, describe, target, verb
 from fos1d.plan.diff import make_plan
 from fos1d.reconcile import Memory, Options, lower, read
-from fos1d.report.desk import Attached, Details, MapEntries, PlannedAction, PlanView
+from fos1d.report.desk import (
+    Attached,
+    Details,
+    MapEntries,
+    PlannedAction,
+    PlanView,
+    RuleCount,
+    WorkloadUse,
+)
 from fos1d.report.status import ResourceStatus
 
 MOST_SAMPLED = 10
@@ -54,7 +74,7 @@ def _planned(action: Action, claimants: dict[Key, list[ResourceId]]) -> PlannedA
     return PlannedAction(verb(action), key.kind, key.name, wanted_by, describe(action))
 
 
-def details_of(status: ResourceStatus, bpffs: Bpffs) -> Details:
+def details_of(status: ResourceStatus, bpffs: Bpffs, view: PolicyView) -> Details:
     """Return what the kernel says of a resource."""
     if status.accepted is None:
         return Details()
@@ -68,8 +88,54 @@ def details_of(status: ResourceStatus, bpffs: Bpffs) -> Details:
                 attached=tuple(_attached(found, bpffs) for found in status.attached),
                 counts={reason_name(r): (c.packets, c.bytes) for r, c in counts.items()},
             )
+        case EBPFNetworkPolicy() | EBPFContainerPolicy():
+            rules = tuple(_rules(status.id, bpffs, view))
+            return Details(rules=rules, workloads=tuple(_workloads(status.id, bpffs, view)))
         case _:
             return Details()
+
+
+def _rules(about: ResourceId, bpffs: Bpffs, view: PolicyView) -> Iterator[RuleCount]:
+    counts = rule_counts(bpffs)
+    for counter, source in view.sources.items():
+        if source.policy != about:
+            continue
+        count = counts.get(counter, Count())
+        yield RuleCount(
+            source.direction,
+            source.index,
+            source.description,
+            source.action,
+            str(source.origin),
+            count.packets,
+            count.bytes,
+        )
+
+
+def _workloads(about: ResourceId, bpffs: Bpffs, view: PolicyView) -> Iterator[WorkloadUse]:
+    usage = workload_usage(bpffs)
+    for place in view.places.selected.get(about, ()):
+        workload = view.places.workloads.get(place)
+        if workload is None:
+            continue
+        used = usage.get(place.id)
+        counters = {} if used is None else _counters_of(used)
+        yield WorkloadUse(
+            workload.name, workload.namespace, workload.cgroup, workload.cgroup_id, counters
+        )
+
+
+def _counters_of(used: Usage) -> dict[str, int]:
+    return {
+        "bytesIn": used.received.bytes,
+        "bytesOut": used.sent.bytes,
+        "packetsIn": used.received.packets,
+        "packetsOut": used.sent.packets,
+        "connections": used.connections,
+        "connectionsOpened": used.opened,
+        "blocked": used.blocked,
+        "marked": used.marked,
+    }
 
 
 def _attached(found: Attachment, bpffs: Bpffs) -> Attached:

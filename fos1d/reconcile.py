@@ -189,7 +189,7 @@ def _facts(
         contested=contested,
         errors=errors_by_resource(admission.findings),
         elsewhere=assembled.elsewhere,
-        unselected=assembled.lowered.unselected,
+        selections=assembled.lowered.selections,
         held=admission.held,
         attached={k: found for k, found in observed.items() if isinstance(found, Attachment)},
     )

@@ -11,7 +11,7 @@ from fos1d.errors import KernelError
 from fos1d.kernel import bpf, contents
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.model.objects import WITHOUT_ENTRIES
-from fos1d.model.pins import state_family
+from fos1d.model.pins import SHARED_POLICY, state_family
 
 SAMPLE_BATCH = 64
 STAT = struct.Struct("=QQ")
@@ -51,6 +51,16 @@ def program_counts(bpffs: Bpffs, owner: str) -> dict[abi.Reason, Count]:
 def _sum(per_cpu: bytes) -> Count:
     rows = list(STAT.iter_unpack(per_cpu))
     return Count(sum(row[0] for row in rows), sum(row[1] for row in rows))
+
+
+def rule_counts(bpffs: Bpffs) -> dict[int, Count]:
+    """Return what each rule of the policies has matched, by its counter."""
+    counts: dict[int, Count] = {}
+    for path in bpffs.pins(state_family(SHARED_POLICY, "rule_stats")):
+        with bpffs.open(path) as fd:
+            for key, value in contents.read_singly(fd, bpf.map_info(fd)).items():
+                counts[int.from_bytes(key, "little")] = _sum(value)
+    return counts
 
 
 def program_id(bpffs: Bpffs, path: str) -> int:

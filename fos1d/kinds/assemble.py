@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fos1d import abi
 from fos1d.kinds import Resource
 from fos1d.kinds.admission import Accepted
+from fos1d.kinds.container_lower import lower_limits
 from fos1d.kinds.container_policy import EBPFContainerPolicy
 from fos1d.kinds.declaration import Declaration
 from fos1d.kinds.lowered import Context, Lowered
@@ -48,6 +49,7 @@ def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
         lower_map(declared_map, lowered)
     _lower_programs(here, maps, context, lowered)
     policies = lower_policies(here, context, lowered)
+    lower_limits(here, policies.places, context, lowered)
     for resource in resources:
         if not has_data_path(resource):
             lowered.note(resource.id, "NotSupportedYet", _not_yet(resource))

@@ -35,7 +35,7 @@ class Lowered:
     objects: dict[Key, KernelObject] = field(default_factory=dict)
     claims: dict[ResourceId, set[Key]] = field(default_factory=dict)
     notes: dict[ResourceId, list[Condition]] = field(default_factory=dict)
-    unselected: dict[ResourceId, Condition] = field(default_factory=dict)
+    selections: dict[ResourceId, Condition] = field(default_factory=dict)
 
     def add(self, claimant: ResourceId, *objects: KernelObject) -> None:
         """Want the objects on behalf of a resource."""
@@ -50,10 +50,15 @@ class Lowered:
         condition = Condition(ConditionType.PROGRAMMED, Status.FALSE, reason, message)
         self.notes.setdefault(about, []).append(condition)
 
-    def unselect(self, about: ResourceId, reason: str, message: str) -> None:
+    def selects(self, about: ResourceId, message: str) -> None:
+        """Say what a resource selects on this router."""
+        condition = Condition(ConditionType.SELECTED, Status.TRUE, "Selected", message)
+        self.selections[about] = condition
+
+    def selects_nothing(self, about: ResourceId, reason: str, message: str) -> None:
         """Say that a resource is about nothing that this router has now, which is no error."""
         condition = Condition(ConditionType.SELECTED, Status.FALSE, reason, message)
-        self.unselected[about] = condition
+        self.selections[about] = condition
 
 
 def digest_of(*parts: object) -> str:

@@ -58,6 +58,8 @@ CGROUP = {
     CgroupHook.INGRESS: BuiltIn("cgroup_policy", "fos1_cgroup_receive"),
     CgroupHook.EGRESS: BuiltIn("cgroup_policy", "fos1_cgroup_send"),
 }
+MOST_SHOWN = 5
+OPERATOR = (1).to_bytes(4, "little")
 # Among ours on a hook: after address translation on the way in, before it on the way out.
 ORDER = {Hook.TC_INGRESS: 6, Hook.TC_EGRESS: 2}
 
@@ -85,13 +87,16 @@ def lower_policies(here: Iterable[Accepted], context: Context, lowered: Lowered)
     active = [accepted for accepted in policies if places.selected[accepted.id]]
     for accepted in policies:
         if not places.selected[accepted.id]:
-            lowered.unselect(accepted.id, *_nothing_selected(accepted))
+            lowered.selects_nothing(accepted.id, *_nothing_selected(accepted))
+        else:
+            lowered.selects(accepted.id, _selection(places.selected[accepted.id]))
     if not active:
         return PolicyView(places=places)
     compiled = _compiled(active, places, context, lowered)
     wanted = _Wanted(context, lowered, compiled, [accepted.id for accepted in active])
     wanted.add_tables()
     wanted.add_places()
+    wanted.add_operators()
     wanted.add_interfaces()
     wanted.add_cgroups()
     return PolicyView(compiled.rules.sources, compiled.places, counters_of(compiled.chains))
@@ -110,6 +115,12 @@ def _is_judging(accepted: Accepted) -> bool:
             return spec.policy_type != "nat"
         case _:
             return False
+
+
+def _selection(places: Sequence[Place]) -> str:
+    shown = ", ".join(place.name for place in places[:MOST_SHOWN])
+    more = len(places) - MOST_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _nothing_selected(accepted: Accepted) -> tuple[str, str]:
@@ -222,9 +233,23 @@ class _Wanted:
     def _record(self, place: Place, records: npt.NDArray[np.void]) -> bytes:
         key, value = np.zeros((), PLACE_KEY), records[self.places.numbers[place]].copy()
         key["kind"], key["id"] = place.kind, place.id
-        if place in self.places.shared:
+        if self.places.answers_for_router(place):
             value["flags"] |= np.uint32(PlaceFlag.PLACE_ROUTER)
         return bytes(key.tobytes() + value.tobytes())
+
+    def add_operators(self) -> None:
+        """Add the operator's own connections, which no rule closes."""
+        facts, maps = self.context.facts, self._maps()
+        for name, keys in (
+            ("operator_flows4", facts.operator_flows4),
+            ("operator_flows6", facts.operator_flows6),
+        ):
+            chosen = sorted(keys)[: maps[name].max_entries]
+            packed = b"".join(key + OPERATOR for key in chosen)
+            size = maps[name].key_bytes
+            entries = Entries(maps[name].path, size, len(OPERATOR), packed, exclusive=True)
+            for claimant in self.claimants:
+                self.lowered.add(claimant, entries)
 
     def add_interfaces(self) -> None:
         """Add the programs of the interfaces that policies select."""

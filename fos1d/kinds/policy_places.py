@@ -39,14 +39,17 @@ class Place:
 class Places:
     """The places, the number of each one's subject, and what each policy selects.
 
-    `subjects` are the signatures by number; `shared` are places of workloads without addresses of
-    their own, which answer at the router's.
+    `subjects` are the signatures by number; `workloads` are those whose cgroups are places.
     """
 
     numbers: Mapping[Place, int] = field(default_factory=dict)
+    workloads: Mapping[Place, Workload] = field(default_factory=dict)
     subjects: tuple[Signature, ...] = ()
     selected: Mapping[ResourceId, tuple[Place, ...]] = field(default_factory=dict)
-    shared: frozenset[Place] = frozenset()
+
+    def answers_for_router(self, place: Place) -> bool:
+        """Whether a place is a workload without addresses of its own."""
+        return place in self.workloads and not self.workloads[place].addresses
 
     def with_policy(self, policy: ResourceId, grants: bool) -> frozenset[int]:
         """Return the subjects that a policy selects and may grant something, or may not."""
@@ -66,9 +69,12 @@ def places_of(policies: Iterable[Accepted], facts: Facts) -> Places:
     signatures = {place: tuple(sorted(by.items())) for place, by in chosen.items()}
     subjects = tuple(sorted(set(signatures.values())))
     numbers = {place: subjects.index(signature) for place, signature in signatures.items()}
-    cgroups = {workload.cgroup for workload in facts.workloads if not workload.addresses}
-    shared = {p for p in numbers if p.kind is PlaceKind.PLACE_CGROUP and p.name in cgroups}
-    return Places(numbers, subjects, selected, frozenset(shared))
+    workloads = {place: found for found in facts.workloads if (place := _place(found)) in numbers}
+    return Places(numbers, workloads, subjects, selected)
+
+
+def _place(workload: Workload) -> Place:
+    return Place(PlaceKind.PLACE_CGROUP, workload.cgroup_id, workload.cgroup)
 
 
 def _selected(accepted: Accepted, facts: Facts) -> Iterator[tuple[Place, bool]]:
@@ -109,7 +115,7 @@ def _workloads(
         if not selects(pods, namespaces, namespace, workload, workload.labels):
             continue
         grants = selects(pods, namespaces, namespace, workload, workload.trusted_labels)
-        yield Place(PlaceKind.PLACE_CGROUP, workload.cgroup_id, workload.cgroup), grants
+        yield _place(workload), grants
 
 
 def selects(

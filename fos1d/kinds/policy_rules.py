@@ -83,6 +83,7 @@ class RuleSource:
     direction: Way
     index: int
     description: str
+    action: str
     loc: Loc
     _where: Callable[[Loc], Origin] = field(compare=False, repr=False)
 
@@ -272,6 +273,7 @@ def _source(written: _Written) -> RuleSource:
         written.way,
         index,
         written.rule.description,
+        written.rule.action,
         written.loc,
         written.policy.where,
     )

@@ -43,7 +43,7 @@ class PassFacts:
     contested: frozenset[Key] = frozenset()
     errors: Mapping[ResourceId, Sequence[Diagnostic]] = field(default_factory=dict)
     elsewhere: frozenset[ResourceId] = frozenset()
-    unselected: Mapping[ResourceId, Condition] = field(default_factory=dict)
+    selections: Mapping[ResourceId, Condition] = field(default_factory=dict)
     held: frozenset[ResourceId] = frozenset()
     attached: Mapping[Key, Attachment] = field(default_factory=dict)
 
@@ -114,8 +114,9 @@ def _programmed(identity: ResourceId, facts: PassFacts, in_force: bool) -> Condi
     if identity in facts.elsewhere:
         message = "its nodeSelector does not select this router"
         return Condition(CT.PROGRAMMED, Status.TRUE, "NotForThisNode", message)
-    if (nothing := facts.unselected.get(identity)) is not None:
-        return Condition(CT.PROGRAMMED, Status.TRUE, nothing.reason, nothing.message)
+    selected = facts.selections.get(identity)
+    if selected is not None and not selected.holds:
+        return Condition(CT.PROGRAMMED, Status.TRUE, selected.reason, selected.message)
     keys = facts.keys_of(identity)
     if refusal := next((facts.refusals[key] for key in keys if key in facts.refusals), None):
         return Condition(CT.PROGRAMMED, Status.FALSE, refusal.reason, refusal.message)
@@ -141,8 +142,8 @@ def _ready(accepted: Condition, programmed: Condition) -> Condition:
 
 
 def _selected(identity: ResourceId, facts: PassFacts) -> list[Condition]:
-    if identity in facts.unselected:
-        return [facts.unselected[identity]]
+    if identity in facts.selections:
+        return [facts.selections[identity]]
     if identity not in facts.elsewhere:
         return []
     message = "its nodeSelector does not select this router"

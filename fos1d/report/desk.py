@@ -62,17 +62,43 @@ class MapEntries:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleCount:
+    """A rule of a policy, where it is written, and what it has matched."""
+
+    direction: str
+    index: int
+    description: str
+    action: str
+    written_in: str
+    packets: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadUse:
+    """A workload that a policy selects; `usage` are its counters by name, where it is accounted."""
+
+    name: str
+    namespace: str
+    cgroup: str
+    cgroup_id: int
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """What the kernel says of one resource now.
 
     `counts` are packets and bytes by reason (`pass`, `drop-blacklist`, …), `pin_path` is the
-    user's own pin of a map.
+    user's own pin of a map; `rules` and `workloads` are a policy's.
     """
 
     attached: tuple[Attached, ...] = ()
     counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     map: MapEntries | None = None
     pin_path: str = ""
+    rules: tuple[RuleCount, ...] = ()
+    workloads: tuple[WorkloadUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

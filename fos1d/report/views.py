@@ -17,6 +17,8 @@ from fos1d.model.objects import Attachment
 from fos1d.report.contents import shown_entry
 from fos1d.report.desk import Attached, Details, MapEntries
 from fos1d.report.documents import Documents
+from fos1d.report.policy_views import KINDS as POLICIES
+from fos1d.report.policy_views import policy_fields
 from fos1d.report.status import ResourceStatus
 from fos1d.report.times import rfc3339
 from fos1d.report.versions import Seen
@@ -111,6 +113,8 @@ def _own_fields(status: ResourceStatus, details: Details | None) -> Json:
             return program_fields(status, details)
         case "EBPFMap":
             return _map_fields(status, details)
+        case kind if kind in POLICIES:
+            return policy_fields(status.id, details)
         case _:
             return {}
 
