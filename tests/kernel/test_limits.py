@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -47,6 +47,21 @@ for one in opened:
 print("closed", flush=True)
 sys.stdin.readline()
 """
+# Says the rate that its connection is paced to, after having sent something and heard of it.
+PACING = """
+import socket, sys, time
+one = socket.socket()
+if int(sys.argv[3]):
+    one.setsockopt(socket.SOL_SOCKET, 47, int(sys.argv[3]))
+one.connect((sys.argv[1], int(sys.argv[2])))
+while True:
+    for _ in range(3):
+        one.send(bytes(10))
+        time.sleep(0.05)
+    print(int.from_bytes(one.getsockopt(socket.SOL_SOCKET, 47, 8), "little"), flush=True)
+    sys.stdin.readline()
+"""
+NOT_PACED = ((1 << 32) - 1, (1 << 64) - 1)
 # Listens and accepts, a connection a line, until its input ends.
 LISTEN = """
 import socket, sys, threading
@@ -315,3 +330,38 @@ def test_what_was_remembered_of_a_workload_goes_with_it(
     limits.apply([web], policy("resourceLimits: {}"))
     recount(limits.kernel.bpffs, limits.root)
     assert set(counts(limits, "workload_usage")) == {web.cgroup_id}
+
+
+def pacing(limits: Limiter, namespace: lab.Namespace, port: int, own: int) -> Generator[int | None]:
+    """Yield the pacing rate of one connection each time after it sent something."""
+    words = (LOOPBACK[4], str(port), str(own))
+    with client(limits, namespace, "db", *words, code=PACING) as made:
+        while True:
+            rate = int(made.line())
+            yield None if rate in NOT_PACED else rate
+            made.go_on()
+
+
+def test_a_connection_follows_the_limit_that_it_is_paced_to(
+    limits: Limiter, namespace: lab.Namespace, server: dict[int, int]
+) -> None:
+    """Also when the limit goes; what paces itself lower is left alone."""
+    workloads = [limits.workload("db")]
+
+    def limit(mbit: int) -> None:
+        text = f"bandwidthLimits: {{egressBitsPerSecond: {mbit}Mbit}}" if mbit else ""
+        limits.apply(workloads, policy(f"resourceLimits: {{{text}}}"))
+
+    limit(80)
+    fast = pacing(limits, namespace, server[4], 0)
+    slow = pacing(limits, namespace, server[4], 1000)
+    for mbit in (80, 160, 40, 0):
+        limit(mbit)
+        rate = next(fast)
+        if mbit:
+            assert rate == pytest.approx(mbit * 1e6 / 8 * 31 / 32, rel=0.001)
+        else:
+            assert rate is None
+        assert next(slow) == 1000
+    fast.close()
+    slow.close()
