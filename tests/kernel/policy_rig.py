@@ -55,6 +55,8 @@ PROGRAMS = {
     "receive": ("cgroup_policy", "fos1_cgroup_receive", CgroupHook.INGRESS),
     "send": ("cgroup_policy", "fos1_cgroup_send", CgroupHook.EGRESS),
 }
+# Declared by a header that the program includes, and used by others only.
+UNUSED = {"workload_sockets"}
 Knobs = dict[str, int | tuple[int, ...]]
 
 
@@ -144,7 +146,7 @@ class Rig:
         wanted: list[KernelObject] = list(chosen.values())
         names = {PROGRAMS[hook][0] for hook in hooks.split()}
         for name, shape in {n: s for o in names for n, s in abi.MAPS[o].items()}.items():
-            if name not in TABLES:
+            if name not in {*TABLES, *UNUSED}:
                 owner = digest if name == "policy_places" else SHARED_POLICY
                 self.shared[name] = map_of_shape(state_family(owner, name), name, shape)
                 wanted.append(self.shared[name])
@@ -172,7 +174,8 @@ class Rig:
         maps = {
             n: found.path
             for n in abi.MAPS[name]
-            if isinstance(found := tables.get(n) or self.shared[n], Map | Table)
+            if n not in UNUSED
+            and isinstance(found := tables.get(n) or self.shared[n], Map | Table)
         }
         given = tuple(sorted(constants.items()))
         return Program(

@@ -118,11 +118,14 @@ static __always_inline u32 rank128(const struct fos1_set6_node *node, u64 high,
 }
 
 /* The interval that a key is in: how many intervals end below it. Spare keys
- * are all ones, so never below.
+ * are all ones, so never below. Global, so that the verifier sees it once.
  */
-static __always_inline u32 find32(const struct fos1_index *index, u32 key)
+__noinline u32 policy_find32(struct fos1_index *index, u32 key)
 {
 	u32 offset = 0, rank = 0;
+
+	if (!index)
+		return 0;
 
 #pragma unroll
 	for (u32 level = 0; level < FOS1_TREE_LEVELS; level++) {
@@ -141,10 +144,12 @@ static __always_inline u32 find32(const struct fos1_index *index, u32 key)
 	return offset * FOS1_TREE32_KEYS + rank;
 }
 
-static __always_inline u32 find128(const struct fos1_index *index, u64 high,
-				   u64 low)
+__noinline u32 policy_find128(struct fos1_index *index, u64 high, u64 low)
 {
 	u32 offset = 0, rank = 0;
+
+	if (!index)
+		return 0;
 
 #pragma unroll
 	for (u32 level = 0; level < FOS1_TREE_LEVELS; level++) {
@@ -172,8 +177,7 @@ static __always_inline u64 policy_word(u32 at)
 
 /* Put a vector into the walk. */
 static __always_inline void aim(struct walk *walk, u32 which,
-				const struct fos1_policy_chain_head *head,
-				u32 vector)
+				struct fos1_policy_chain_head *head, u32 vector)
 {
 	u32 length = head->summary_words + head->words;
 
@@ -191,20 +195,21 @@ static __always_inline u32 vector_of(const struct fos1_index *index,
 }
 
 static __always_inline u32 peer_vector(const struct question *question,
-				       const struct fos1_policy_chain_head *head)
+				       struct fos1_policy_chain_head *head)
 {
 	if (question->is_v6)
 		return vector_of(&head->peer6,
-				 find128(&head->peer6, question->peer_high,
-					 question->peer_low));
+				 policy_find128(&head->peer6,
+						question->peer_high,
+						question->peer_low));
 	return vector_of(&head->peer4,
-			 find32(&head->peer4, question->peer_low));
+			 policy_find32(&head->peer4, question->peer_low));
 }
 
 /* Begin a walk along the rules that apply. */
-static __always_inline void
-walk_begin(struct walk *walk, const struct question *question,
-	   const struct fos1_policy_chain_head *head)
+static __always_inline void walk_begin(struct walk *walk,
+				       const struct question *question,
+				       struct fos1_policy_chain_head *head)
 {
 	walk->summaries = head->summary_words;
 	walk->rule_base = head->rule_base;
@@ -212,7 +217,7 @@ walk_begin(struct walk *walk, const struct question *question,
 	aim(walk, 1, head, peer_vector(question, head));
 	aim(walk, 2, head,
 	    vector_of(&head->service,
-		      find32(&head->service, question->service)));
+		      policy_find32(&head->service, question->service)));
 }
 
 /* What all three vectors have at an offset. */

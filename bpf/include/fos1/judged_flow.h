@@ -38,7 +38,9 @@ struct seen {
 	u32 rules[SEEN_SIDES];
 	bool is_known[SEEN_SIDES];
 	bool is_answer;
+	bool is_missing;
 	u8 changes;
+	u8 pad[3];
 };
 
 static __always_inline bool opens(const struct packet *packet)
@@ -88,27 +90,81 @@ static __always_inline bool is_news(const struct packet *packet,
 	       (ref->is_new && flow_is_two_way(ref->flow->bits));
 }
 
-/* Find a packet's flow. Global, so that the verifier sees it once. */
+/* Global, as all that flows of every table go through: so that the verifier
+ * sees it once.
+ */
+__noinline int policy_flow_lives(struct fos1_flow *flow, u32 protocol,
+				 u64 now_ns)
+{
+	return flow && flow_lives(flow, protocol, now_ns);
+}
+
+/* As flow_find(). */
+static __always_inline struct flow_ref
+find_judged(const struct packet *packet, u64 now_ns, union flow_key *key)
+{
+	struct flow_ref ref = { .source_is_a = source_is_a(packet) };
+	u8 protocol = packet->protocol;
+
+	if (packet->is_v6) {
+		flow_key6(packet, ref.source_is_a, &key->v6);
+		ref.flow = bpf_map_lookup_elem(&flows6, &key->v6);
+	} else {
+		flow_key4(packet, ref.source_is_a, &key->v4);
+		ref.flow = bpf_map_lookup_elem(&flows4, &key->v4);
+	}
+	if (ref.flow && policy_flow_lives(ref.flow, protocol, now_ns))
+		return ref;
+	ref.is_new = true;
+	ref.flow = packet->is_v6 ? bpf_map_lookup_elem(&new_flows6, &key->v6)
+				 : bpf_map_lookup_elem(&new_flows4, &key->v4);
+	if (ref.flow && !policy_flow_lives(ref.flow, protocol, now_ns))
+		ref.flow = NULL;
+	return ref;
+}
+
+enum flow_facts { FLOW_IS_NEW = 1, FLOW_SOURCE_IS_A = 2 };
+
+static __always_inline u32 facts_of(const struct flow_ref *ref)
+{
+	return (ref->is_new ? FLOW_IS_NEW : 0) |
+	       (ref->source_is_a ? FLOW_SOURCE_IS_A : 0);
+}
+
+__noinline int policy_flow_tell(struct fos1_flow *flow, struct packet *packet,
+				struct seen *seen, u32 facts, u64 now_ns)
+{
+	struct flow_ref ref = {
+		.flow = flow,
+		.is_new = facts & FLOW_IS_NEW,
+		.source_is_a = facts & FLOW_SOURCE_IS_A,
+	};
+
+	if (!flow || !packet || !seen || !(flow->bits & FLOW_ALLOWED))
+		return 0;
+	seen->has_origin = true;
+	seen->is_origins = flow->bits & origin_bit(&ref);
+	recall(flow, seen, SEEN_OWN);
+	recall(flow, seen, SEEN_ASKED);
+	if (is_news(packet, &ref, now_ns))
+		seen->changes = CHANGE_REFRESH;
+	return 0;
+}
+
+/* Find a packet's flow and what it tells. */
 __noinline int policy_flow_look(struct packet *packet, struct seen *seen)
 {
+	u64 now_ns = bpf_ktime_get_coarse_ns();
 	union flow_key key;
 	struct flow_ref ref;
-	u64 now_ns;
-	u32 origin;
 
 	if (!packet || !seen)
 		return 0;
-	now_ns = bpf_ktime_get_coarse_ns();
-	ref = flow_find(packet, now_ns, &key);
-	if (!ref.flow || !(ref.flow->bits & FLOW_ALLOWED))
-		return 0;
-	origin = ref.flow->bits & FLOW_ALLOWED;
-	seen->has_origin = true;
-	seen->is_origins = origin & origin_bit(&ref);
-	recall(ref.flow, seen, SEEN_OWN);
-	recall(ref.flow, seen, SEEN_ASKED);
-	if (is_news(packet, &ref, now_ns))
-		seen->changes = CHANGE_REFRESH;
+	ref = find_judged(packet, now_ns, &key);
+	seen->is_missing = !ref.flow;
+	if (ref.flow)
+		policy_flow_tell(ref.flow, packet, seen, facts_of(&ref),
+				 now_ns);
 	return 0;
 }
 
@@ -117,13 +173,13 @@ static __always_inline void take_origin(const struct packet *packet,
 					struct flow_ref *ref, u64 now_ns)
 {
 	u32 bits = flow_bits_of(packet, ref->source_is_a) | origin_bit(ref);
+	u32 kept = opens(packet) ? FLOW_KEPT : ~FLOW_ALLOWED;
 	struct fos1_flow *flow = ref->flow;
 
 #pragma unroll
 	for (int i = 0; i < FOS1_STAGES; i++)
 		flow->judged_place[i] = 0;
-	flow->bits = bits |
-		     (flow->bits & (opens(packet) ? FLOW_KEPT : ~FLOW_ALLOWED));
+	flow->bits = bits | (flow->bits & kept);
 	flow->seen_ns = now_ns;
 }
 
@@ -142,7 +198,57 @@ static __always_inline void refresh(const struct packet *packet,
 	flow_refresh(ref->flow, bits, now_ns);
 }
 
-/* Write down what a packet has changed of its flow. Global as above. */
+/* Write down what a packet has changed; 1 if both sides have been seen now. */
+__noinline int policy_flow_write(struct fos1_flow *flow, struct packet *packet,
+				 struct seen *seen, u32 facts, u64 now_ns)
+{
+	struct flow_ref ref = {
+		.flow = flow,
+		.is_new = facts & FLOW_IS_NEW,
+		.source_is_a = facts & FLOW_SOURCE_IS_A,
+	};
+
+	if (!flow || !packet || !seen)
+		return 0;
+	if (seen->changes & CHANGE_ORIGIN)
+		take_origin(packet, &ref, now_ns);
+	else
+		refresh(packet, &ref, seen->is_origins, now_ns);
+	if (seen->changes & (CHANGE_ORIGIN | CHANGE_OWN))
+		remember(flow, seen, SEEN_OWN);
+	if (seen->changes & CHANGE_ASKED)
+		remember(flow, seen, SEEN_ASKED);
+	return ref.is_new && flow_is_two_way(flow->bits);
+}
+
+__noinline int policy_flow_begin(struct packet *packet)
+{
+	union flow_key key;
+
+	if (!packet)
+		return 0;
+	if (packet->is_v6)
+		flow_key6(packet, source_is_a(packet), &key.v6);
+	else
+		flow_key4(packet, source_is_a(packet), &key.v4);
+	flow_begin(packet, &key, 0, bpf_ktime_get_coarse_ns());
+	return 0;
+}
+
+__noinline int policy_flow_settle(struct packet *packet, union flow_key *key)
+{
+	struct fos1_flow *flow;
+
+	if (!packet || !key)
+		return 0;
+	flow = packet->is_v6 ? bpf_map_lookup_elem(&new_flows6, &key->v6)
+			     : bpf_map_lookup_elem(&new_flows4, &key->v4);
+	if (flow && !flow_settle(packet, key, flow))
+		count(FOS1_NOTE_FLOWS_FULL, 0);
+	return 0;
+}
+
+/* Change a packet's flow; begin it if it is to have an origin. */
 __noinline int policy_flow_change(struct packet *packet, struct seen *seen)
 {
 	u64 now_ns = bpf_ktime_get_coarse_ns();
@@ -151,24 +257,12 @@ __noinline int policy_flow_change(struct packet *packet, struct seen *seen)
 
 	if (!packet || !seen)
 		return 0;
-	ref = flow_find(packet, now_ns, &key);
-	if (!ref.flow && (seen->changes & CHANGE_ORIGIN)) {
-		flow_begin(packet, &key, 0, now_ns);
-		ref = flow_find(packet, now_ns, &key);
-	}
-	if (!ref.flow)
-		return 0;
-	if (seen->changes & CHANGE_ORIGIN)
-		take_origin(packet, &ref, now_ns);
-	else
-		refresh(packet, &ref, seen->is_origins, now_ns);
-	if (seen->changes & (CHANGE_ORIGIN | CHANGE_OWN))
-		remember(ref.flow, seen, SEEN_OWN);
-	if (seen->changes & CHANGE_ASKED)
-		remember(ref.flow, seen, SEEN_ASKED);
-	if (ref.is_new && flow_is_two_way(ref.flow->bits) &&
-	    !flow_settle(packet, &key, ref.flow))
-		count(FOS1_NOTE_FLOWS_FULL, 0);
+	if (seen->is_missing)
+		policy_flow_begin(packet);
+	ref = find_judged(packet, now_ns, &key);
+	if (ref.flow &&
+	    policy_flow_write(ref.flow, packet, seen, facts_of(&ref), now_ns))
+		policy_flow_settle(packet, &key);
 	return 0;
 }
 

@@ -43,28 +43,47 @@ static __always_inline bool is_policed_at_all(const struct fos1_place *place)
 	       FOS1_PLACE_POLICED;
 }
 
+/* The headers behind the link's, of which packet->ether_type and
+ * layout->network tell. Global, so that the verifier sees it once.
+ */
 __noinline int policy_read(struct __sk_buff *skb, struct packet *packet,
-			   struct layout *layout, u32 link_bytes)
+			   struct layout *layout, u32 is_quoted)
 {
+	enum parsed result;
+
 	if (!packet || !layout)
 		return PARSED_MALFORMED;
-	return read_packet(skb, link_bytes, packet, layout);
+	result = read_network(skb, packet, layout);
+	return result == PARSED_IP
+		       ? read_transport(skb, packet, layout, is_quoted)
+		       : result;
 }
 
-__noinline int policy_read_quoted(struct __sk_buff *skb, struct packet *packet,
-				  struct layout *layout)
+/* Put in the place of an ICMP error the packet that would go its way in the
+ * flow of the packet that it quotes.
+ */
+static __always_inline bool read_quoted(struct hook *hook)
 {
-	if (!packet || !layout)
+	__be16 ether_type = hook->packet->ether_type;
+
+	__builtin_memset(hook->packet, 0, sizeof(*hook->packet));
+	hook->packet->ether_type = ether_type;
+	hook->layout->network = hook->layout->transport + ICMP_HEADER_BYTES;
+	if (policy_read(hook->skb, hook->packet, hook->layout, true) !=
+	    PARSED_IP)
 		return false;
-	return read_quoted(skb, packet, layout);
+	swap_ends(hook->packet);
+	return true;
 }
 
 static __always_inline enum parsed read_hook(struct hook *hook, u32 link_bytes)
 {
-	int result;
+	enum parsed result;
 
 	__builtin_memset(hook->packet, 0, sizeof(*hook->packet));
-	result = policy_read(hook->skb, hook->packet, hook->layout, link_bytes);
+	if (!read_link(hook->skb, link_bytes, hook->packet, hook->layout))
+		return PARSED_MALFORMED;
+	result = policy_read(hook->skb, hook->packet, hook->layout, false);
 	if (result == PARSED_IP && unlikely(hook->packet->is_fragment))
 		policy_fragment(hook->packet, hook->layout);
 	return result;
@@ -77,7 +96,7 @@ static __always_inline bool is_related_error(struct hook *hook, u32 link_bytes)
 {
 	if (likely(!is_icmp_error(hook->packet)))
 		return false;
-	if (policy_read_quoted(hook->skb, hook->packet, hook->layout)) {
+	if (read_quoted(hook)) {
 		look_up_flow(hook);
 		if (hook->seen->has_origin)
 			return true;
@@ -182,7 +201,7 @@ static __always_inline bool hook_find(struct hook *hook, u32 kind, u64 id,
 static __always_inline enum fos1_reason judge_hook(struct hook *hook,
 						   u32 link_bytes)
 {
-	enum fos1_reason reason = police(hook, link_bytes);
+	enum fos1_reason reason = policy_forget(police(hook, link_bytes));
 
 	if (unlikely(hook->asked->log_count))
 		write_events(hook, reason);

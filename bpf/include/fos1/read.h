@@ -207,34 +207,30 @@ static __always_inline enum parsed read_transport(struct __sk_buff *skb,
 }
 
 static __always_inline enum parsed read_network(struct __sk_buff *skb,
-						__be16 ether_type,
 						struct packet *packet,
 						struct layout *layout)
 {
-	packet->ether_type = ether_type;
-	if (ether_type == bpf_htons(ETH_P_IP))
+	if (packet->ether_type == bpf_htons(ETH_P_IP))
 		return read_ipv4(skb, layout->network, packet, layout);
-	if (ether_type == bpf_htons(ETH_P_IPV6))
+	if (packet->ether_type == bpf_htons(ETH_P_IPV6))
 		return read_ipv6(skb, layout->network, packet, layout);
 	return PARSED_NOT_IP;
 }
 
-/* Read a packet of which skb->protocol tells what follows the link header. */
-static __always_inline enum parsed read_packet(struct __sk_buff *skb,
-					       u32 link_bytes,
-					       struct packet *packet,
-					       struct layout *layout)
+/* Find the network header; skb->protocol tells what follows the link's. */
+static __always_inline bool read_link(struct __sk_buff *skb, u32 link_bytes,
+				      struct packet *packet,
+				      struct layout *layout)
 {
 	__be16 ether_type = skb->protocol;
-	enum parsed result;
+	u32 at = link_bytes;
 
-	layout->network = link_bytes;
-	if (link_bytes && (!read_vlans(skb, &layout->network, &ether_type) ||
-			   !read_pppoe(skb, &layout->network, &ether_type)))
-		return PARSED_MALFORMED;
-	result = read_network(skb, ether_type, packet, layout);
-	return result == PARSED_IP ? read_transport(skb, packet, layout, false)
-				   : result;
+	if (link_bytes && (!read_vlans(skb, &at, &ether_type) ||
+			   !read_pppoe(skb, &at, &ether_type)))
+		return false;
+	packet->ether_type = ether_type;
+	layout->network = at;
+	return true;
 }
 
 /* An error that quotes the packet that it is about (RFC 792, RFC 4443). */
@@ -283,23 +279,6 @@ static __always_inline void swap_ends(struct packet *packet)
 		packet->source[i] = packet->dest[i];
 		packet->dest[i] = word;
 	}
-}
-
-/* Put in the place of an ICMP error the packet that would go its way in the
- * flow of the packet that it quotes.
- */
-static __always_inline bool
-read_quoted(struct __sk_buff *skb, struct packet *packet, struct layout *layout)
-{
-	__be16 ether_type = packet->ether_type;
-
-	__builtin_memset(packet, 0, sizeof(*packet));
-	layout->network = layout->transport + ICMP_HEADER_BYTES;
-	if (read_network(skb, ether_type, packet, layout) != PARSED_IP ||
-	    read_transport(skb, packet, layout, true) != PARSED_IP)
-		return false;
-	swap_ends(packet);
-	return true;
 }
 
 #endif

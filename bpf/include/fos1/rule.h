@@ -204,6 +204,15 @@ static __always_inline u32 default_answer(const struct asked *asked)
 	return answer;
 }
 
+/* Make the verifier forget what it knows of a number, so that what follows is
+ * checked once and not once for each.
+ */
+__noinline int policy_forget(int number)
+{
+	asm volatile("" : "+r"(number));
+	return number;
+}
+
 /* Ask one chain about a packet. Global, so that the verifier sees it once. */
 __noinline int policy_ask(struct asked *asked)
 {
@@ -214,7 +223,7 @@ __noinline int policy_ask(struct asked *asked)
 	if (!asked)
 		return 0;
 	visit.asked = asked;
-	visit.answer = default_answer(asked);
+	visit.answer = policy_forget(default_answer(asked));
 	if (asked->acts)
 		wanted |= FOS1_PLACE_EFFECTS;
 	chain = asked->question.chain;
