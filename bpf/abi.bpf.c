@@ -33,6 +33,7 @@ ANCHOR_STRUCT(fos1_flow6_key);
 ANCHOR_STRUCT(fos1_flow);
 ANCHOR_STRUCT(fos1_limits);
 ANCHOR_STRUCT(fos1_usage);
+ANCHOR_STRUCT(fos1_bandwidth);
 ANCHOR_STRUCT(fos1_workload);
 ANCHOR_STRUCT(fos1_socket);
 ANCHOR_STRUCT(fos1_device_key);

@@ -202,6 +202,11 @@ class Time(IntEnum):
     NS_PER_SECOND = 1000000000
 
 
+BANDWIDTH: Record = [
+    ("next_at", "<u8"),
+    ("dropped_at", "<u8"),
+]
+
 DEVICE_KEY: Record = [
     ("cgroup", "<u8"),
     ("type", "<u4"),
@@ -265,8 +270,8 @@ INDEX: Record = [
 LIMITS: Record = [
     ("in_bits_per_s", "<u8"),
     ("out_bits_per_s", "<u8"),
-    ("in_depth", "<u8"),
-    ("out_depth", "<u8"),
+    ("in_burst", "<u8"),
+    ("out_burst", "<u8"),
     ("connection_cost", "<u8"),
     ("connection_depth", "<u8"),
     ("max_connections", "<u4"),
@@ -398,21 +403,21 @@ USAGE: Record = [
 ]
 
 WORKLOAD: Record = [
-    ("in_at", "<u8"),
-    ("out_at", "<u8"),
+    ("in", BANDWIDTH),
+    ("out", BANDWIDTH),
     ("connections_at", "<u8"),
 ]
 
 MAPS: dict[str, dict[str, MapShape]] = {
     "cgroup_connect": {
-        "workload_buckets": MapShape(1, 8, 24, 16384, 1),
+        "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
         "workload_sockets": MapShape(1, 8, 16, 262144, 1),
         "workload_usage": MapShape(5, 8, 104, 16384, 1),
     },
     "cgroup_device": {
-        "workload_buckets": MapShape(1, 8, 24, 16384, 1),
+        "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_devices": MapShape(1, 24, 4, 65536, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
         "workload_usage": MapShape(5, 8, 104, 16384, 1),
@@ -437,21 +442,21 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "rule_buckets": MapShape(1, 8, 8, 65536, 1),
         "rule_stats": MapShape(5, 8, 16, 65536, 1),
         "stats": MapShape(6, 4, 16, 27, 0),
-        "workload_buckets": MapShape(1, 8, 24, 16384, 1),
+        "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
         "workload_sockets": MapShape(1, 8, 16, 262144, 1),
         "workload_usage": MapShape(5, 8, 104, 16384, 1),
     },
     "cgroup_release": {
-        "workload_buckets": MapShape(1, 8, 24, 16384, 1),
+        "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
         "workload_sockets": MapShape(1, 8, 16, 262144, 1),
         "workload_usage": MapShape(5, 8, 104, 16384, 1),
     },
     "sock_count": {
-        "workload_buckets": MapShape(1, 8, 24, 16384, 1),
+        "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
         "workload_sockets": MapShape(1, 8, 16, 262144, 1),

@@ -20,10 +20,8 @@ from fos1d.kinds.container_policy import (
 )
 
 SECOND = int(abi.Time.NS_PER_SECOND) << int(abi.Time.TIME_SHIFT)
-MOST_DEPTH = 1 << 62
-# A TCP whose packets were dropped is silent for up to its shortest retransmission timeout, 200 ms
-# on Linux. A burst that is shorter in time loses what those pauses leave unused.
-BURST = SECOND // 4
+MOST_BURST = 1 << 62
+BURST = SECOND // 10
 LEAST_BURST_BYTES = 3000
 ANY = (1 << 32) - 1
 DEVICE_TYPES = {"block": 1, "char": 2}
@@ -42,10 +40,10 @@ class Say:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Bandwidth:
-    """A rate, and how much may wait, in bucket time at that rate."""
+    """A rate, and how much may go at once, in bucket time at that rate."""
 
     bits_per_s: int
-    depth: int
+    burst: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +106,13 @@ def _per_second(limits: ConnectionLimits | None) -> int | None:
 
 
 def bandwidth(bits_per_s: int | None, burst_bytes: int | None) -> Bandwidth | None:
-    """Return a rate with its depth; without a burst, one with which TCP reaches the rate."""
+    """Return a rate with its burst; unless one is given, 100 ms of it."""
     if bits_per_s is None:
         return None
-    depth = max(BURST, _time_of(LEAST_BURST_BYTES, bits_per_s))
+    burst = max(BURST, _time_of(LEAST_BURST_BYTES, bits_per_s))
     if burst_bytes is not None:
-        depth = _time_of(burst_bytes, bits_per_s)
-    return Bandwidth(bits_per_s, min(depth, MOST_DEPTH))
+        burst = _time_of(burst_bytes, bits_per_s)
+    return Bandwidth(bits_per_s, min(burst, MOST_BURST))
 
 
 def _time_of(count_bytes: int, bits_per_s: int) -> int:

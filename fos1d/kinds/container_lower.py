@@ -124,9 +124,9 @@ def _record(limits: Limits) -> bytes:
     record = np.zeros((), LIMITS)
     for way, bandwidth in (("in", limits.inward), ("out", limits.outward)):
         if bandwidth is not None:
-            record[f"{way}_bits_per_s"], record[f"{way}_depth"] = (
+            record[f"{way}_bits_per_s"], record[f"{way}_burst"] = (
                 bandwidth.bits_per_s,
-                bandwidth.depth,
+                bandwidth.burst,
             )
     if limits.connections_per_s is not None:
         cost = max(SECOND // limits.connections_per_s, 1)

@@ -70,12 +70,12 @@ def test_untrusted_labels_never_allow_a_device(untrusted: bool) -> None:
     assert found == Devices(frozenset({(2, 1, 5)}) if untrusted else everything)
 
 
-def test_a_burst_lasts_as_long_as_a_tcp_may_be_silent() -> None:
+def test_a_burst_is_time_at_the_rate() -> None:
     assert bandwidth(1_000_000_000, None) == Bandwidth(1_000_000_000, BURST)
     assert bandwidth(8_000, 2_000) == Bandwidth(8_000, 2 * SECOND)
     slow = bandwidth(8_000, None)
     assert slow is not None
-    assert slow.depth == 3 * SECOND
+    assert slow.burst == 3 * SECOND
 
 
 def test_what_a_workload_lacks_comes_from_the_nearest_above() -> None:
@@ -113,8 +113,8 @@ resourceLimits:
   connectionLimits: {maxConnections: 5, maxConnectionRate: 10}
 """
     record = entries(text, workload("db", 7))[7]
-    assert (record["in_bits_per_s"], record["in_depth"]) == (8_000_000, SECOND)
-    assert (record["out_bits_per_s"], record["out_depth"]) == (0, 0)
+    assert (record["in_bits_per_s"], record["in_burst"]) == (8_000_000, SECOND)
+    assert (record["out_bits_per_s"], record["out_burst"]) == (0, 0)
     assert (record["connection_cost"], record["connection_depth"]) == (
         SECOND // 10,
         SECOND // 10 * 9,

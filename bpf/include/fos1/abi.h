@@ -422,7 +422,8 @@ struct fos1_fragment {
 FOS1_SIZE(struct fos1_fragment, 16);
 
 /* What a workload may use, by cgroup id. Rates of 0 and maximums of 0: no
- * limit. Depths are in bucket time: how much may wait, in time at that rate.
+ * limit. Bursts are in bucket time: how much may go at once, in time at the
+ * rate.
  */
 enum fos1_limits_flag {
 	FOS1_LIMITS_ACCOUNTED = 1,
@@ -433,8 +434,8 @@ enum fos1_limits_flag {
 struct fos1_limits {
 	__u64 in_bits_per_s;
 	__u64 out_bits_per_s;
-	__u64 in_depth;
-	__u64 out_depth;
+	__u64 in_burst;
+	__u64 out_burst;
 	__u64 connection_cost;
 	__u64 connection_depth;
 	__u32 max_connections;
@@ -456,13 +457,21 @@ struct fos1_usage {
 };
 FOS1_SIZE(struct fos1_usage, 104);
 
-/* A workload's buckets. */
+/* One direction of a workload, in bucket time: when its next packet may go, and
+ * when the last one was dropped.
+ */
+struct fos1_bandwidth {
+	__u64 next_at;
+	__u64 dropped_at;
+};
+FOS1_SIZE(struct fos1_bandwidth, 16);
+
 struct fos1_workload {
-	__u64 in_at;
-	__u64 out_at;
+	struct fos1_bandwidth in;
+	struct fos1_bandwidth out;
 	__u64 connections_at;
 };
-FOS1_SIZE(struct fos1_workload, 24);
+FOS1_SIZE(struct fos1_workload, 40);
 
 /* A workload's connected socket, and the network namespace that it is in. */
 struct fos1_socket {

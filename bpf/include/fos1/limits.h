@@ -28,13 +28,23 @@ enum workload_verdict {
 };
 
 /* Small packets (acknowledgements, questions, beginnings) are worth more than
- * their bytes: they may wait a quarter longer than the depth.
+ * their bytes: they may come before their time.
  */
 enum limits_size {
 	SMALL_PACKET_BYTES = 256,
+	SMALL_PACKET_AHEAD_MS = 50,
+	CATCH_UP_MS = 500,
+	RECENT_DROP_MS = 1000,
 	TCP_LENGTH_OFFSET = 12,
 	TCP_FLAGS_OFFSET = 13,
 };
+
+#define LATE (~0ULL)
+
+static __always_inline u64 milliseconds(u64 count)
+{
+	return bucket_time(count * 1000000);
+}
 
 static __always_inline bool
 workload_of_packet(struct __sk_buff *skb, u64 cgroup, struct workload *workload)
@@ -57,23 +67,59 @@ static __always_inline u64 bandwidth_cost(u32 bytes, u64 bits_per_s)
 	return bytes * 8 * second / bits_per_s;
 }
 
-/* One direction of a workload. */
+/* One direction of a workload: its rate, its burst, and what it did. */
 struct bandwidth {
 	u64 bits_per_s;
-	u64 depth;
-	u64 *at;
+	u64 burst;
+	struct fos1_bandwidth *state;
 };
 
 static __always_inline struct bandwidth
 bandwidth_of(struct fos1_limits *limits, struct fos1_workload *buckets,
 	     bool is_out)
 {
-	struct bandwidth in = { limits->in_bits_per_s, limits->in_depth,
-				&buckets->in_at };
-	struct bandwidth out = { limits->out_bits_per_s, limits->out_depth,
-				 &buckets->out_at };
+	struct bandwidth in = { limits->in_bits_per_s, limits->in_burst,
+				&buckets->in };
+	struct bandwidth out = { limits->out_bits_per_s, limits->out_burst,
+				 &buckets->out };
 
 	return is_out ? out : in;
+}
+
+/* How much silence may be made up for. A TCP whose packets were dropped is
+ * silent until a timer of 200 or 500 ms; if that time were lost, it would never
+ * reach the rate. Silence of its own choice earns the burst and no more.
+ */
+static __always_inline u64 bandwidth_credit(const struct bandwidth *bandwidth,
+					    u64 now)
+{
+	u64 most = milliseconds(CATCH_UP_MS);
+
+	if (now - bandwidth->state->dropped_at > milliseconds(RECENT_DROP_MS))
+		return bandwidth->burst;
+	return bandwidth->burst > most ? bandwidth->burst : most;
+}
+
+/* Take a packet's cost, unless the next packet's time is more than `ahead` to
+ * come; then nothing is taken. Returns the time that was left, or LATE.
+ */
+static __always_inline u64 bandwidth_take(const struct bandwidth *bandwidth,
+					  u64 now, u64 cost, u64 ahead)
+{
+	u64 credit = bandwidth_credit(bandwidth, now);
+	u64 first = now > credit ? now - credit : 0;
+	u64 *at = &bandwidth->state->next_at;
+
+	for (int i = 0; i < BUCKET_TRIES; i++) {
+		u64 old = *(volatile u64 *)at;
+		u64 start = old > first ? old : first;
+
+		if (start > now + ahead)
+			return LATE;
+		if (__sync_val_compare_and_swap(at, old, start + cost) == old)
+			return start < now ? now - start : 0;
+	}
+	return 0;
 }
 
 /* Let the packet go, drop it, or let it go and say that it is nearly too much:
@@ -85,13 +131,15 @@ static __always_inline int bandwidth_verdict(struct __sk_buff *skb,
 					     bool is_out, u32 bytes)
 {
 	u64 cost = bandwidth_cost(bytes, bandwidth->bits_per_s);
-	u64 depth = bandwidth->depth, at = *bandwidth->at;
+	u64 small = milliseconds(SMALL_PACKET_AHEAD_MS), left;
 
-	if (bytes <= SMALL_PACKET_BYTES)
-		depth += depth / 4;
-	if (!bucket_take(bandwidth->at, now, cost, depth))
+	left = bandwidth_take(bandwidth, now, cost,
+			      bytes <= SMALL_PACKET_BYTES ? small : 0);
+	if (left == LATE) {
+		bandwidth->state->dropped_at = now;
 		return is_out ? WORKLOAD_DROP_CONGESTED : WORKLOAD_DROP;
-	if (at <= now || at - now <= bandwidth->depth / 2)
+	}
+	if (left > bandwidth->burst / 2)
 		return WORKLOAD_PASS;
 	if (bpf_skb_ecn_set_ce(skb)) {
 		WORKLOAD_COUNT(usage, marked);
@@ -107,17 +155,17 @@ static __always_inline int limit_bandwidth(struct __sk_buff *skb,
 {
 	struct fos1_workload *buckets;
 	struct bandwidth bandwidth;
-	u64 now;
 
 	if (!(is_out ? workload->limits->out_bits_per_s
 		     : workload->limits->in_bits_per_s))
 		return WORKLOAD_PASS;
-	now = bucket_time(bpf_ktime_get_ns());
-	buckets = workload_buckets_of(workload, now);
+	buckets = workload_buckets_of(workload);
 	if (!buckets)
 		return WORKLOAD_PASS;
 	bandwidth = bandwidth_of(workload->limits, buckets, is_out);
-	return bandwidth_verdict(skb, &bandwidth, usage, now, is_out, bytes);
+	return bandwidth_verdict(skb, &bandwidth, usage,
+				 bucket_time(bpf_ktime_get_ns()), is_out,
+				 bytes);
 }
 
 static __always_inline u32 network_header_bytes(struct __sk_buff *skb)

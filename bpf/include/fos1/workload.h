@@ -70,31 +70,19 @@ static __always_inline bool workload_of_task(struct workload *workload)
 	return false;
 }
 
-/* A new workload has half of its burst; the rest is earned by silence. */
+/* Find the buckets; NULL where the map is full. */
 static __always_inline struct fos1_workload *
-workload_begin(const struct workload *workload, u64 now)
+workload_buckets_of(const struct workload *workload)
 {
-	struct fos1_workload fresh = {
-		.in_at = now + workload->limits->in_depth / 2,
-		.out_at = now + workload->limits->out_depth / 2,
-		.connections_at = now,
-	};
-
-	bpf_map_update_elem(&workload_buckets, &workload->cgroup, &fresh,
-			    BPF_NOEXIST);
-	return bpf_map_lookup_elem(&workload_buckets, &workload->cgroup);
-}
-
-/* Find the buckets; NULL where the map is full. `now` is in bucket time. */
-static __always_inline struct fos1_workload *
-workload_buckets_of(const struct workload *workload, u64 now)
-{
+	static const struct fos1_workload fresh;
 	struct fos1_workload *buckets;
 
 	buckets = bpf_map_lookup_elem(&workload_buckets, &workload->cgroup);
 	if (likely(buckets))
 		return buckets;
-	return workload_begin(workload, now);
+	bpf_map_update_elem(&workload_buckets, &workload->cgroup, &fresh,
+			    BPF_NOEXIST);
+	return bpf_map_lookup_elem(&workload_buckets, &workload->cgroup);
 }
 
 /* Find the account; NULL where the map is full. */
@@ -139,7 +127,7 @@ workload_takes_connection(const struct workload *workload)
 	if (!cost)
 		return true;
 	now = bucket_time(bpf_ktime_get_ns());
-	buckets = workload_buckets_of(workload, now);
+	buckets = workload_buckets_of(workload);
 	return !buckets || bucket_take(&buckets->connections_at, now, cost,
 				       workload->limits->connection_depth);
 }
