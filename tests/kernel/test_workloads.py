@@ -155,10 +155,16 @@ def test_a_delegated_cgroup_brings_nothing_to_trust(watched: Watched) -> None:
         "workloads: [{name: db, labels: {app: db}, cgroups: [given/db, given]}]"
     )
     place = watched.cgroup / "given"
-    place.mkdir()
+    (place / "db").mkdir(parents=True)
+    until(lambda: (found := watched.at("given/db")) and found.trusted, 5)
     os.chown(place, 1000, 1000)
+    until(lambda: (found := watched.at("given/db")) and not found.trusted, 5)
+    (place / "db").rmdir()
+    until(lambda: not watched.at("given/db"), 5)
     (place / "db").mkdir()
     until(lambda: watched.at("given/db"), 5)
     inner, outer = watched.at("given/db"), watched.at("given")
     assert inner and not inner.trusted and inner.labels == {"app": "db"}
     assert outer and outer.trusted
+    os.chown(place, 0, 0)
+    until(lambda: (found := watched.at("given/db")) and found.trusted, 5)

@@ -25,6 +25,7 @@ CHILDREN = Mask(
     | InotifyConstants.IN_DELETE
     | InotifyConstants.IN_MOVED_FROM
     | InotifyConstants.IN_MOVED_TO
+    | InotifyConstants.IN_ATTRIB
 )
 CONTENTS = Mask(CHILDREN | InotifyConstants.IN_CLOSE_WRITE)
 

@@ -18,6 +18,8 @@ from fos1d.kernel.workloads.identify import Container
 MOST_ENGINES = 16
 RETRY_S = (0.1, 0.5, 2.0, 10.0)
 LIVE_RETRY_S = 5.0
+# Docker tells of a network's connection before its list shows it.
+LATE_S = 0.5
 
 
 class Engines:
@@ -86,16 +88,22 @@ class _Asked:
         self._hang_up()
 
     def _list_when_wanted(self) -> None:
-        failures = 0
+        failures, pause = 0, None
         while True:
-            pause = RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else None
-            self._wanted.wait(pause)
+            asked = self._wanted.wait(pause)
             if self._stopped.is_set():
                 return
             self._wanted.clear()
             failures = 0 if self._list() or not self._running else failures + 1
+            pause = self._pause(failures, asked)
             self.answered.set()
             self._follow_or_not()
+
+    def _pause(self, failures: int, asked: bool) -> float | None:
+        """Return when to list again, though nobody asks: after a failure, and once after news."""
+        if failures:
+            return RETRY_S[min(failures, len(RETRY_S)) - 1]
+        return LATE_S if asked else None
 
     def _list(self) -> bool:
         try:

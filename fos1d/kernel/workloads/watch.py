@@ -182,9 +182,16 @@ class WorkloadWatch:
         self._ask_engines()
 
     def _refresh_cgroup(self, path: str, folder: Path) -> None:
-        """Compare a cgroup's children with those that are known."""
+        """Compare a cgroup's children with those that are known.
+
+        Where it has another owner now (delegation comes after the making), all below is new.
+        """
         parent = self._cgroups.get(path)
         if parent is None:
+            return
+        if _owner(folder) not in (None, parent.owner):
+            self._drop(path)
+            self._add(path, parent.delegated)
             return
         there = _children(folder)
         known = {
@@ -266,6 +273,13 @@ class WorkloadWatch:
             *(problem for _, said in sorted(self._labels.items()) for problem in said.problems),
             *self._engines.problems(),
         )
+
+
+def _owner(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_uid
+    except OSError:
+        return None
 
 
 def _children(folder: Path) -> dict[str, int]:
