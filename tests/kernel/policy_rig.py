@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -174,8 +175,7 @@ class Rig:
         maps = {
             n: found.path
             for n in abi.MAPS[name]
-            if n not in UNUSED
-            and isinstance(found := tables.get(n) or self.shared[n], Map | Table)
+            if n not in UNUSED and isinstance(found := tables.get(n) or self.shared[n], Map | Table)
         }
         given = tuple(sorted(constants.items()))
         return Program(
@@ -196,6 +196,35 @@ class Rig:
     def open(self, name: str) -> Fd:
         """Open a shared map."""
         return self.kernel.bpffs.open(self.shared[name].path)
+
+    def put_place(self, place: Place) -> None:
+        """Write the record of one place over what it was."""
+        record = packed_places([place])
+        width = PLACE_KEY.itemsize
+        self.write("policy_places", record[:width], record[width:])
+
+    def write(self, name: str, key: bytes, value: bytes) -> None:
+        """Write an entry of a shared map."""
+        with self.open(name) as fd:
+            call("bpf_map_update_elem", fd.number, key, value, 0, what=f"write to {name}")
+
+    def events(self) -> list[bytes]:
+        """Take what was logged off the ring (Documentation/bpf/ringbuf.rst)."""
+        page, size = mmap.PAGESIZE, int(abi.Size.EVENTS_BYTES)
+        found: list[bytes] = []
+        with (
+            self.open("policy_events") as fd,
+            mmap.mmap(fd.number, page) as consumer,
+            mmap.mmap(fd.number, page + 2 * size, prot=mmap.PROT_READ, offset=page) as ring,
+        ):
+            at, end = struct.unpack("=Q", consumer[:8])[0], struct.unpack("=Q", ring[:8])[0]
+            while at < end:
+                place = page + at % size
+                length = struct.unpack("=I", ring[place : place + 4])[0] & 0x3FFFFFFF
+                found.append(ring[place + 8 : place + 8 + length])
+                at += (length + 8 + 7) // 8 * 8
+            consumer[:8] = struct.pack("=Q", at)
+        return found
 
     def entries(self, name: str) -> dict[bytes, bytes]:
         """Return what a shared hash map holds."""

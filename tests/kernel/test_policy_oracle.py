@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from fos1d.abi import PlaceFlag, PlaceKind
+from fos1d.abi import PlaceFlag, PlaceKind, PolicyRuleFlag
+from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.port import RealKernel
 from tests import lab
 from tests.classifier import Compiled, compiled
 from tests.kernel.policy_rig import TC_NEXT, Place, Rig, frame_of
 from tests.oracle.draw import Extent, draw_packet, draw_policies
-from tests.oracle.policy import WITH_TYPES, Direction, Packet, Policies, Source, Verdict
+from tests.oracle.policy import WITH_TYPES, Direction, Packet, Policies, Verdict
 from tests.oracle.router import Router
 
 pytestmark = pytest.mark.kernel
 
 # Ports by which the router itself lives; other tests are about them.
 LIFELINES = {53, 67, 68, 546, 547}
-WAYS: dict[Direction, tuple[str, str]] = {"ingress": ("in", "receive"), "egress": ("out", "send")}
+HOOKS: dict[Direction, tuple[str, str]] = {"ingress": ("in", "receive"), "egress": ("out", "send")}
+CGROUP_PASS = 1
+FIRST_INTERFACE = 2
+ADOPTING = {"adoption_ns": 3600 * 10**9}
+STATE = ("new_flows4", "new_flows6", "flows4", "flows6", "rule_stats", "policed_since")
 
 
 @pytest.fixture
@@ -61,63 +67,127 @@ def drawn(random: Random, policies: Policies) -> Packet:
     return packet
 
 
-def feed(
-    rig: Rig, policies: Policies, found: Compiled, random: Random, packets: int, at_cgroup: bool
-) -> int:
-    router, counts = Router(policies, adoption_s=3600), Counter[int]()
-    numbers = {
-        (s.policy.namespace, s.policy.name, s.direction, s.index): counter
-        for counter, s in found.rules.sources.items()
-    }
-    places = sorted(policies.places)
-    recent: list[Packet] = []
-    for _ in range(packets):
-        place = random.choice(places)
-        direction: Direction = random.choice(("ingress", "egress"))
-        packet = drawn(random, policies)
-        if recent and random.random() < 0.3:
-            packet = random.choice(recent)
-        if random.random() < 0.3 and not packet.later_fragment:
+@dataclass
+class Judged:
+    """Policies in the kernel beside the oracle's. `at_cgroup`: on this process's own cgroup, which
+    is made each place in turn; else on interfaces."""
+
+    rig: Rig
+    policies: Policies
+    at_cgroup: bool
+    random: Random
+    found: Compiled = field(init=False)
+    router: Router = field(init=False)
+    counted: Counter[int] = field(default_factory=Counter)
+    recent: deque[Packet] = field(default_factory=lambda: deque(maxlen=20))
+
+    def __post_init__(self) -> None:
+        """Put the policies into the kernel."""
+        self.found = compiled(self.policies)
+        # Limits depend on time; other tests are about them.
+        self.found.tables["policy_rules"]["flags"] &= 0xFFFF ^ PolicyRuleFlag.RULE_LIMITED
+        self.router = Router(self.policies, adoption_s=3600)
+        places = [self.place(name) for name in sorted(self.policies.places)]
+        hooks = "receive send" if self.at_cgroup else "in out"
+        self.rig.put(self.found.tables, places[: 1 if self.at_cgroup else None], hooks, **ADOPTING)
+        self.rig.clear(*STATE)
+
+    def place(self, name: str) -> Place:
+        """Return the record of a place."""
+        if self.at_cgroup:
+            return place_of(self.found, name, PlaceKind.PLACE_CGROUP, own_cgroup())
+        number = FIRST_INTERFACE + self.found.number[name]
+        return place_of(self.found, name, PlaceKind.PLACE_INTERFACE, number)
+
+    def feed(self, packets: int) -> None:
+        """Let random packets come to random places, with much talk to and fro."""
+        names = sorted(self.policies.places)
+        if not self.at_cgroup:
+            self.talk(names, packets)
+        for name in names if self.at_cgroup else ():
+            self.router = Router(self.policies, adoption_s=3600)
+            self.rig.clear(*(what for what in STATE if what != "rule_stats"))
+            self.rig.put_place(self.place(name))
+            self.talk([name], packets // len(names))
+        counts = {counter: packets for counter, (packets, _) in self.rig.counts().items()}
+        if self.at_cgroup:  # of two rules that allow, the oracle names the network policy's
+            counts = {counter: counts.get(counter, 0) for counter in self.counted}
+        assert counts == self.counted
+
+    def talk(self, names: list[str], packets: int) -> None:
+        """Judge packets at random ones of some places."""
+        for _ in range(packets):
+            self.judge(self.random.choice(names), self.draw())
+
+    def draw(self) -> Packet:
+        """Return a packet, often one of before, or its answer."""
+        packet = drawn(self.random, self.policies)
+        if self.recent and self.random.random() < 0.3:
+            packet = self.random.choice(self.recent)
+        if self.random.random() < 0.3 and not packet.later_fragment:
             packet = packet.reversed()
-        recent = [*recent[-20:], packet]
-        meant = router.feed(place, direction, packet, 0.0)
-        runner = rig.runners[WAYS[direction][at_cgroup]]
-        ifindex = 2 + found.number[place]
-        if at_cgroup:
-            ifindex = 0
-        ran = runner.run(frame_of(packet), ifindex)
-        passes = ran.verdict == (1 if at_cgroup else TC_NEXT)
-        assert passes == meant.passes, (place, direction, packet, meant)
-        counts.update(_counted(meant, numbers))
-    return packets
+        self.recent.append(packet)
+        return packet
+
+    def judge(self, name: str, packet: Packet) -> None:
+        """Compare verdict and DSCP of one packet."""
+        direction: Direction = self.random.choice(("ingress", "egress"))
+        meant = self.router.feed(name, direction, packet, 0.0)
+        runner = self.rig.runners[HOOKS[direction][self.at_cgroup]]
+        interface = 0 if self.at_cgroup else FIRST_INTERFACE + self.found.number[name]
+        ran = runner.run(frame_of(packet), interface)
+        passes = ran.verdict == (CGROUP_PASS if self.at_cgroup else TC_NEXT)
+        assert passes == meant.passes, (name, direction, packet, meant)
+        if passes and not self.at_cgroup:
+            assert dscp_of(ran.frame) == meant_dscp(meant), (packet, meant)
+        self.count(meant)
+
+    def count(self, meant: Verdict) -> None:
+        """Note which rules must have counted the packet."""
+        sources = [source for _, source in meant.effects]
+        if meant.by:
+            sources.append(meant.by)
+        for source in sources:
+            policy = source.policy
+            key = policy.namespace, policy.name, source.direction, source.index
+            self.counted[self.numbers[key]] += 1
+
+    @cached_property
+    def numbers(self) -> dict[tuple[str, str, str, int], int]:
+        """The counter of each rule."""
+        return {
+            (s.policy.namespace, s.policy.name, s.direction, s.index): counter
+            for counter, s in self.found.rules.sources.items()
+        }
 
 
-def _counted(verdict: Verdict, numbers: dict[tuple[str, str, str, int], int]) -> list[int]:
-    return [_number(source, numbers) for _, source in verdict.effects]
+def own_cgroup() -> int:
+    """Return the id of this process's cgroup: what test runs take for the socket's."""
+    line = next(x for x in Path("/proc/self/cgroup").read_text().split() if x.startswith("0::"))
+    found = Cgroupfs().id_of(line.removeprefix("0::/"))
+    assert found is not None
+    return found
 
 
-def _number(source: Source, numbers: dict[tuple[str, str, str, int], int]) -> int:
-    return numbers[(source.policy.namespace, source.policy.name, source.direction, source.index)]
+def dscp_of(frame: bytes) -> int:
+    return (int.from_bytes(frame[14:16], "big") >> (6 if frame[14] >> 4 == 6 else 2)) & 63
 
 
-def judge_many(rig: Rig, seeds: range, packets: int, extent: Extent) -> int:
-    done = 0
+def meant_dscp(meant: Verdict) -> int:
+    marks = [source.rule.mark for effect, source in meant.effects if effect == "mark"]
+    return marks[-1] or 0 if marks else 0
+
+
+def judge_many(rig: Rig, seeds: range, packets: int, at_cgroup: bool) -> None:
     for seed in seeds:
         random = Random(seed)
-        policies = replace(draw_policies(random, extent), container=())
-        if not policies.places:
-            continue
-        found = compiled(policies)
-        found.tables["policy_rules"]["flags"] &= 0xFFFF ^ 2
-        places = [
-            place_of(found, name, PlaceKind.PLACE_INTERFACE, 2 + found.number[name])
-            for name in policies.places
-        ]
-        rig.put(found.tables, places, "in out", adoption_ns=3600 * 10**9)
-        rig.clear("new_flows4", "new_flows6", "flows4", "flows6", "rule_stats", "policed_since")
-        done += feed(rig, policies, found, random, packets, at_cgroup=False)
-    return done
+        policies = draw_policies(random, Extent(3, 8, 8))
+        if not at_cgroup:
+            policies = replace(policies, container=())
+        if policies.places:
+            Judged(rig, policies, at_cgroup, random).feed(packets)
 
 
-def test_interfaces(rig: Rig) -> None:
-    assert judge_many(rig, range(int(os.environ.get("SEEDS", "20"))), 1000, Extent(3, 8, 8)) > 0
+@pytest.mark.parametrize("at_cgroup", [False, True], ids=["interfaces", "workloads"])
+def test_the_data_path_means_what_the_oracle_means(rig: Rig, at_cgroup: bool) -> None:
+    judge_many(rig, range(int(os.environ.get("SEEDS", "30"))), 3400, at_cgroup)

@@ -119,6 +119,8 @@ class Router:
 
     def _answers(self, place: str, direction: Direction, packet: Packet) -> bool:
         """Whether what the packet answers may have gone the other way, and be answered."""
+        if packet.icmp_type == ECHO_REQUEST.get(packet.protocol):
+            return False
         question = packet.reversed()
         asked = self.policies.judge(place, _opposite(direction), question)
         if not asked.passes:

@@ -236,9 +236,8 @@ static __always_inline bool may_begin(struct hook *hook)
 	case IPPROTO_TCP:
 		return opens(hook->packet) || is_adopted(hook);
 	case IPPROTO_ICMP:
-		return hook->packet->icmp_type == ICMP4_ECHO_REQUEST;
 	case IPPROTO_ICMPV6:
-		return hook->packet->icmp_type == ICMP6_ECHO_REQUEST;
+		return is_echo_request(hook->packet);
 	default:
 		return true;
 	}
@@ -251,12 +250,18 @@ static __always_inline bool is_in_flow(const struct hook *hook)
 	return (hook->flags & judges) && has_flow(hook->packet);
 }
 
+/* The rule that denies counts the packet, not one that would have allowed it. */
 static __always_inline enum fos1_reason deny(struct hook *hook,
 					     const struct opinion *opinion)
 {
-	account(hook, opinion->rules);
-	return opinion->is_containers ? FOS1_DROP_CONTAINER_POLICY
-				      : FOS1_DROP_POLICY;
+	const u32 networks = (1U << FOS1_JUDGED_SHIFT) - 1;
+
+	if (opinion->is_containers) {
+		account(hook, opinion->rules & ~networks);
+		return FOS1_DROP_CONTAINER_POLICY;
+	}
+	account(hook, opinion->rules & networks);
+	return FOS1_DROP_POLICY;
 }
 
 /* What the rules said before of a flow's beginning, on its origin's way here
@@ -311,7 +316,8 @@ static __always_inline struct opinion consult(struct hook *hook)
 
 	if (seen->is_origins && seen->is_known[SEEN_OWN])
 		opinion.rules = seen->rules[SEEN_OWN];
-	else if (seen->has_origin && !seen->is_origins)
+	else if (seen->has_origin && !seen->is_origins &&
+		 !is_echo_request(hook->packet))
 		seen->is_answer = is_answer_allowed(hook);
 	if (!(hook->flags & FOS1_PLACE_EFFECTS) &&
 	    ((seen->is_answer && !is_open) ||

@@ -40,13 +40,34 @@ struct seen {
 	bool is_answer;
 	bool is_missing;
 	u8 changes;
-	u8 pad[3];
+	bool is_telling;
+	u8 pad[2];
 };
 
 static __always_inline bool opens(const struct packet *packet)
 {
 	return packet->protocol == IPPROTO_TCP &&
 	       (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+static __always_inline bool is_echo_request(const struct packet *packet)
+{
+	if (packet->protocol == IPPROTO_ICMPV6)
+		return packet->icmp_type == ICMP6_ECHO_REQUEST;
+	return packet->protocol == IPPROTO_ICMP &&
+	       packet->icmp_type == ICMP4_ECHO_REQUEST;
+}
+
+/* Whether what was remembered holds for a packet of its flow: rules tell types
+ * of messages apart, so not for an echo reply of the one who asks.
+ */
+static __always_inline bool is_as_remembered(const struct packet *packet,
+					     bool is_origins)
+{
+	if (packet->protocol != IPPROTO_ICMP &&
+	    packet->protocol != IPPROTO_ICMPV6)
+		return true;
+	return is_echo_request(packet) == is_origins;
 }
 
 static __always_inline u32 origin_bit(const struct flow_ref *ref)
@@ -144,8 +165,11 @@ __noinline int policy_flow_tell(struct fos1_flow *flow, struct packet *packet,
 		return 0;
 	seen->has_origin = true;
 	seen->is_origins = flow->bits & origin_bit(&ref);
-	recall(flow, seen, SEEN_OWN);
-	recall(flow, seen, SEEN_ASKED);
+	seen->is_telling = is_as_remembered(packet, seen->is_origins);
+	if (seen->is_telling) {
+		recall(flow, seen, SEEN_OWN);
+		recall(flow, seen, SEEN_ASKED);
+	}
 	if (is_news(packet, &ref, now_ns))
 		seen->changes = CHANGE_REFRESH;
 	return 0;
@@ -214,7 +238,8 @@ __noinline int policy_flow_write(struct fos1_flow *flow, struct packet *packet,
 		take_origin(packet, &ref, now_ns);
 	else
 		refresh(packet, &ref, seen->is_origins, now_ns);
-	if (seen->changes & (CHANGE_ORIGIN | CHANGE_OWN))
+	if ((seen->changes & CHANGE_ORIGIN) ||
+	    (seen->is_telling && (seen->changes & CHANGE_OWN)))
 		remember(flow, seen, SEEN_OWN);
 	if (seen->changes & CHANGE_ASKED)
 		remember(flow, seen, SEEN_ASKED);
