@@ -50,7 +50,7 @@ TABLES = (
     "policy_routes",
 )
 TC_NEXT, TC_SHOT, TC_REDIRECT = 0xFFFFFFFF, 2, 7
-PROGRAMS = {
+PROGRAMS: dict[str, tuple[str, str, Hook | CgroupHook]] = {
     "in": ("tc_policy", "fos1_tc_policy_in", Hook.TC_INGRESS),
     "out": ("tc_policy", "fos1_tc_policy_out", Hook.TC_EGRESS),
     "receive": ("cgroup_policy", "fos1_cgroup_receive", CgroupHook.INGRESS),
@@ -297,7 +297,7 @@ def packet_bytes(packet: Packet) -> bytes:
             0,
         )
         head += packet.source.packed + packet.destination.packed
-        return head[:10] + _checksum(head).to_bytes(2, "big") + head[12:] + content
+        return head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + content
     assert isinstance(packet.source, IPv6Address)
     protocol = packet.protocol
     if is_fragment:
@@ -326,7 +326,8 @@ def _quote(packet: Packet) -> bytes:
     return packet_bytes(packet)[: (40 if packet.is_v6 else 20) + 8]
 
 
-def _checksum(head: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(head) // 2}H", head))
+def checksum(head: bytes) -> int:
+    """Return the Internet checksum of a header (RFC 1071)."""
+    total: int = sum(struct.unpack(f"!{len(head) // 2}H", head))
     total = (total & 0xFFFF) + (total >> 16)
     return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
