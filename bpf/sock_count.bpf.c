@@ -20,11 +20,12 @@ enum sockopt_number {
 };
 
 /* A pacing rate in bytes per second; the last byte says that it is ours, so
- * that a lower one, which the application chose, is left alone. Headers are not
- * paced: 31/32 leaves room for them at full segments.
+ * that a lower one, which the application chose, is left alone. It is a little
+ * more than the limit, so that time which a busy machine lost can be made up
+ * for.
  */
 enum pacing {
-	PACING_SHARE = 31,
+	PACING_SHARE = 33,
 	PACING_WHOLE = 32,
 	PACING_MARK = 0xf1,
 	PACING_MARK_MASK = 0xff,

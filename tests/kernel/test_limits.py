@@ -359,7 +359,7 @@ def test_a_connection_follows_the_limit_that_it_is_paced_to(
         limit(mbit)
         rate = next(fast)
         if mbit:
-            assert rate == pytest.approx(mbit * 1e6 / 8 * 31 / 32, rel=0.001)
+            assert rate == pytest.approx(mbit * 1e6 / 8 * 33 / 32, rel=0.001)
         else:
             assert rate is None
         assert next(slow) == 1000

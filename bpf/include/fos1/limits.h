@@ -17,14 +17,13 @@
 #include <fos1/types.h>
 #include <fos1/workload.h>
 
-/* What a cgroup_skb program returns. The last two tell the sending TCP that
- * there is congestion; they are for the way out only.
+/* What a cgroup_skb program returns. DROP_CONGESTED is for the way out: the
+ * sending TCP keeps the segment and slows down, and no other socket sees EPERM.
  */
 enum workload_verdict {
 	WORKLOAD_DROP = 0,
 	WORKLOAD_PASS = 1,
 	WORKLOAD_DROP_CONGESTED = 2,
-	WORKLOAD_PASS_CONGESTED = 3,
 };
 
 /* Small packets (acknowledgements, questions, beginnings) are worth more than
@@ -122,8 +121,9 @@ static __always_inline u64 bandwidth_take(const struct bandwidth *bandwidth,
 	return 0;
 }
 
-/* Let the packet go, drop it, or let it go and say that it is nearly too much:
- * by ECN where both ends know it, else to our own TCP.
+/* Let the packet go, marked by ECN if half of the burst is gone, or drop it.
+ * Our own TCP is told of a drop and keeps the segment: nothing is lost. To warn
+ * it before that was tried: it then stays below the rate.
  */
 static __always_inline int bandwidth_verdict(struct __sk_buff *skb,
 					     const struct bandwidth *bandwidth,
@@ -141,11 +141,9 @@ static __always_inline int bandwidth_verdict(struct __sk_buff *skb,
 	}
 	if (left > bandwidth->burst / 2)
 		return WORKLOAD_PASS;
-	if (bpf_skb_ecn_set_ce(skb)) {
+	if (bpf_skb_ecn_set_ce(skb))
 		WORKLOAD_COUNT(usage, marked);
-		return WORKLOAD_PASS;
-	}
-	return is_out ? WORKLOAD_PASS_CONGESTED : WORKLOAD_PASS;
+	return WORKLOAD_PASS;
 }
 
 static __always_inline int limit_bandwidth(struct __sk_buff *skb,
