@@ -35,6 +35,12 @@ bench:
 	@$(MAKE) --no-print-directory bpf
 	@$(PY) -m tests.bench $(BENCH)
 
+## sudo make fuzz      each fuzz target for SECONDS (60); TARGETS: manifests netset packets
+fuzz:
+	@sh packaging/setup.sh fuzz
+	@$(MAKE) --no-print-directory bpf
+	@$(PY) -m tests.fuzz $(or $(SECONDS),60) $(TARGETS)
+
 ## make setup         install what is missing, compile the programs
 setup:
 	@sh packaging/setup.sh
@@ -63,7 +69,7 @@ deb: setup
 	@DEB_VERSION='$(DEB_VERSION)' DEB_COMPRESS='$(DEB_COMPRESS)' sh packaging/deb.sh
 
 ## make test-vm       the package on Debian's kernels 6.1, 6.12 and the newest, in virtual machines
-test-vm: deb
+test-vm: setup
 	@sh tests/vm/matrix.sh $(VM)
 
 ## make clean         remove what was built

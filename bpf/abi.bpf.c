@@ -28,6 +28,7 @@ ANCHOR_STRUCT(fos1_set6_node);
 ANCHOR_STRUCT(fos1_source);
 ANCHOR_STRUCT(fos1_newcomers);
 ANCHOR_STRUCT(fos1_tracking);
+ANCHOR_STRUCT(fos1_datagram_key);
 ANCHOR_STRUCT(fos1_flow4_key);
 ANCHOR_STRUCT(fos1_flow6_key);
 ANCHOR_STRUCT(fos1_flow);

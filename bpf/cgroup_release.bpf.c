@@ -6,7 +6,7 @@
  */
 #include <linux/in.h>
 
-#include <fos1/connections.h>
+#include <fos1/sockets.h>
 #include <fos1/types.h>
 
 SEC("cgroup/sock_release")

@@ -9,7 +9,7 @@
 
 #include <bpf/bpf_core_read.h>
 
-#include <fos1/connections.h>
+#include <fos1/sockets.h>
 #include <fos1/types.h>
 #include <fos1/workload.h>
 

@@ -50,6 +50,24 @@ static __always_inline void restart(const struct packet *packet,
 	ref->flow->seen_ns = now_ns;
 }
 
+/* Whether a packet of no flow begins one. An answer to a ping does not, or a
+ * flood of pings would be a flow that no limit holds; nor does a refusal.
+ */
+static __always_inline bool begins_flow(const struct packet *packet)
+{
+	return !is_echo_reply(packet) && !(packet->tcp_flags & TCP_RST);
+}
+
+/* Our side goes on talking, so it did not believe the reset that came in: it
+ * was forged, or sent to look like an end (RFC 5961, 3.2).
+ */
+static __always_inline void disown_reset(const struct packet *packet,
+					 struct fos1_flow *flow)
+{
+	if ((flow->bits & FOS1_FLOW_RST) && !(packet->tcp_flags & TCP_RST))
+		__sync_fetch_and_and(&flow->bits, ~FOS1_FLOW_RST);
+}
+
 static __always_inline void track(const struct packet *packet, u64 now_ns)
 {
 	union flow_key key;
@@ -58,13 +76,15 @@ static __always_inline void track(const struct packet *packet, u64 now_ns)
 	u32 bits = flow_bits_of(packet, ref.source_is_a) | opener;
 
 	if (!ref.flow) {
-		flow_begin(packet, &key, bits, now_ns);
+		if (begins_flow(packet))
+			flow_begin(packet, &key, bits, now_ns);
 		return;
 	}
 	if (opener && !ref.is_new) {
 		restart(packet, &ref, bits, now_ns);
 		return;
 	}
+	disown_reset(packet, ref.flow);
 	flow_refresh(ref.flow, bits, now_ns);
 	if (ref.is_new && flow_is_two_way(ref.flow->bits))
 		flow_settle(packet, &key, ref.flow);

@@ -6,6 +6,7 @@
  */
 #include <fos1/blacklist.h>
 #include <fos1/flow.h>
+#include <fos1/datagram.h>
 #include <fos1/parse.h>
 #include <fos1/source.h>
 #include <fos1/types.h>
@@ -16,21 +17,17 @@ FOS1_CONFIG(u32, link_header_bytes,
 FOS1_CONFIG(bool, tracks_flows,
 	    "whether packets are looked up among the flows");
 FOS1_CONFIG(bool, stateful, "whether TCP segments of no flow are dropped");
-FOS1_CONFIG(u64, grace_ns,
-	    "nanoseconds after the first packet during which unknown flows are "
-	    "adopted");
+FOS1_CONFIG(
+	u64, grace_ns,
+	"nanoseconds after it attaches during which unknown flows are adopted");
 FOS1_CONFIG(u32, connections_per_source,
 	    "TCP connections that a source may hold, 0: no limit");
-FOS1_CONFIG(u32, failsafe_ports, "how many of failsafe_port are set");
-FOS1_CONFIG(u16, failsafe_port[FOS1_FAILSAFE_PORTS],
-	    "TCP ports, in host order, that the flow check and the connection "
-	    "limits never close");
-
-/* Since when each interface's flows are tracked. Writer: the program, once an
- * interface. Full: interfaces beyond it adopt unknown flows for good.
+/* Since when each interface's flows are tracked. Writers: the daemon when it
+ * attaches, or else the program, once an interface. Full: the interface that
+ * was asked for least goes, and adopts unknown flows again at first.
  */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, FOS1_TRACKED_INTERFACES);
 	__type(key, u32);
 	__type(value, struct fos1_tracking);
@@ -77,19 +74,6 @@ static __always_inline bool is_neighbour_discovery(const struct packet *packet)
 	return packet->is_v6 && packet->protocol == IPPROTO_ICMPV6 &&
 	       packet->hop_limit == 255 && packet->icmp_type >= 133 &&
 	       packet->icmp_type <= 137;
-}
-
-static __always_inline bool is_failsafe(const struct packet *packet)
-{
-	u16 port = bpf_ntohs(packet->dest_port);
-
-	if (packet->protocol != IPPROTO_TCP)
-		return false;
-#pragma unroll
-	for (u32 i = 0; i < FOS1_FAILSAFE_PORTS; i++)
-		if (i < failsafe_ports && failsafe_port[i] == port)
-			return true;
-	return false;
 }
 
 /* Whether this interface began to track only now. */
@@ -159,7 +143,7 @@ static __always_inline enum fos1_reason settle(const struct packet *packet,
 	return FOS1_PASS;
 }
 
-/* A packet of a flow that we know. */
+/* A packet of a flow that we know. One that ends skips no limit any more. */
 static __always_inline struct flow_opinion
 known_flow(const struct packet *packet, const union flow_key *key,
 	   struct flow_ref *ref, u64 now_ns)
@@ -170,10 +154,10 @@ known_flow(const struct packet *packet, const union flow_key *key,
 	flow_refresh(ref->flow, bits, now_ns);
 	if (!flow_is_two_way(ref->flow->bits))
 		return opinion;
-	opinion.is_answered = true;
-	if (ref->is_new)
+	opinion.is_answered = !flow_is_closing(ref->flow->bits);
+	if (ref->is_new && opinion.is_answered)
 		opinion.reason = settle(packet, key, ref);
-	else if (connections_per_source && flow_is_closing(ref->flow->bits) &&
+	else if (connections_per_source && !opinion.is_answered &&
 		 (ref->flow->bits & FOS1_FLOW_COUNTED) &&
 		 source_opened(ref->flow->bits, ref->source_is_a))
 		drop_connection(source_key(packet), ref->flow);
@@ -199,9 +183,9 @@ consult_flows(const struct packet *packet, u32 interface, u64 now_ns)
 	union flow_key key;
 	struct flow_ref ref;
 
-	if (!has_flow(packet))
+	if (!has_flow(packet) || is_echo_request(packet))
 		return opinion;
-	if (opens_connection(packet)) {
+	if (opens_connection(packet) && !(packet->tcp_flags & TCP_FIN)) {
 		if (connections_per_source && !is_failsafe(packet) &&
 		    too_many_connections(source_key(packet)))
 			opinion.reason = FOS1_DROP_CONNECTIONS_PER_IP;
@@ -232,12 +216,17 @@ static __always_inline enum fos1_reason judge(const struct packet *packet,
 	if (is_neighbour_discovery(packet))
 		return FOS1_PASS;
 	now_ns = bpf_ktime_get_ns();
-	if (tracks_flows)
+	if (stateful && packet->is_later_fragment)
+		opinion.is_answered = fragment_is_known(packet, now_ns);
+	else if (tracks_flows)
 		opinion = consult_flows(packet, interface, now_ns);
 	if (opinion.reason != FOS1_PASS && opinion.reason != FOS1_PASS_ADOPTED)
 		return opinion.reason;
-	if (stateful && opinion.is_answered)
+	if (stateful && opinion.is_answered) {
+		if (packet->is_fragment && !packet->is_later_fragment)
+			fragment_remember(packet, now_ns);
 		return FOS1_PASS_ESTABLISHED;
+	}
 	if (!limits_sources())
 		return opinion.reason;
 	reason = charge_source(packet, opinion.is_answered, now_ns);

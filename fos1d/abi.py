@@ -183,6 +183,7 @@ class Size(IntEnum):
     FRAGMENTS = 8192
     OPERATOR_FLOWS = 256
     EVENTS_BYTES = 262144
+    FRAGMENTED = 4096
 
 
 class Stage(IntEnum):
@@ -205,6 +206,12 @@ class Time(IntEnum):
 BANDWIDTH: Record = [
     ("next_at", "<u8"),
     ("dropped_at", "<u8"),
+]
+
+DATAGRAM_KEY: Record = [
+    ("source", ">u4", (4,)),
+    ("dest", ">u4", (4,)),
+    ("id", ">u4"),
 ]
 
 DEVICE_KEY: Record = [
@@ -445,7 +452,6 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
-        "workload_sockets": MapShape(1, 8, 16, 262144, 1),
         "workload_usage": MapShape(5, 8, 104, 16384, 1),
     },
     "cgroup_release": {
@@ -496,6 +502,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "crowds": MapShape(2, 4, 40, 4097, 0),
         "flows4": MapShape(1, 16, 72, 65536, 0),
         "flows6": MapShape(1, 40, 72, 65536, 0),
+        "fragments": MapShape(9, 36, 8, 4096, 0),
         "new_flows4": MapShape(9, 16, 72, 65536, 0),
         "new_flows6": MapShape(9, 40, 72, 65536, 0),
         "newcomers": MapShape(2, 4, 16, 1, 0),
@@ -506,7 +513,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "set6_nodes": MapShape(2, 4, 128, 1, 1024),
         "sources": MapShape(9, 8, 40, 65536, 0),
         "stats": MapShape(6, 4, 16, 27, 0),
-        "tracking": MapShape(1, 4, 8, 1024, 0),
+        "tracking": MapShape(9, 4, 8, 1024, 0),
         "user4_0": MapShape(11, 8, 4, 1, 1),
         "user4_1": MapShape(11, 8, 4, 1, 1),
         "user4_2": MapShape(11, 8, 4, 1, 1),
@@ -556,7 +563,7 @@ KNOBS: dict[str, dict[str, Knob]] = {
         "counts_loopback": Knob(1, 1, "whether packets of the loopback interface are counted"),
         "failsafe_port": Knob(2, 16, "TCP ports, in host order, that the flow check and the connection limits never close"),
         "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
-        "grace_ns": Knob(8, 1, "nanoseconds after the first packet during which unknown flows are adopted"),
+        "grace_ns": Knob(8, 1, "nanoseconds after it attaches during which unknown flows are adopted"),
         "has_set4": Knob(1, 1, "whether the program has a set of IPv4 sources to drop"),
         "has_set6": Knob(1, 1, "whether the program has a set of IPv6 sources to drop"),
         "icmp_cost": Knob(8, 1, "bucket time that an ICMP packet takes of its source's allowance, 0: no limit"),

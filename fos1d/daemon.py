@@ -20,10 +20,12 @@ from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.connections import has_workloads, recount
 from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.monitor import LinkMonitor, PinMonitor
+from fos1d.kernel.policy_events import PolicyEvents
 from fos1d.kernel.port import RealKernel
 from fos1d.kernel.workloads.watch import Places, WorkloadWatch, find_workloads
 from fos1d.kinds.admission import Admission
 from fos1d.model.identity import ResourceId
+from fos1d.model.packet import LoggedPacket
 from fos1d.model.snapshot import Blob, Snapshot
 from fos1d.model.workload import Workload
 from fos1d.narration import narrate, remarks_by_resource
@@ -35,6 +37,7 @@ from fos1d.report.events import Event, Events, EventType
 from fos1d.report.journal import Log
 from fos1d.report.ledger import Ledger
 from fos1d.report.notify import Notifier
+from fos1d.report.packets import packet_event
 from fos1d.report.server import Options as ApiOptions
 from fos1d.report.status import SourceStatus, World, statuses
 from fos1d.settings import Settings
@@ -109,6 +112,7 @@ class Daemon:
         self._snapshot = self._follower.snapshot
         self._links = LinkMonitor(lambda: self._wakes.wake("link"))
         self._pins = PinMonitor(self._kernel.bpffs, lambda: self._wakes.wake("pin"))
+        self._packets = PolicyEvents(self._kernel.bpffs, self._packet_logged, self._packets_lost)
         self._world = World(node=settings.node.name, started_s=time.time())
         self._world_changed = threading.Condition()
         self._confirmed = ""
@@ -137,6 +141,7 @@ class Daemon:
             self._follower.stop()
             self._links.stop()
             self._pins.stop()
+            self._packets.stop()
             self._workloads.stop()
         return 0
 
@@ -160,6 +165,7 @@ class Daemon:
 
     def _turn(self) -> None:
         self._or_tell(self._pins.cover)
+        self._packets.cover()
         now = time.monotonic()
         woken = self._wakes.wait(max(0.0, min(self._due.values()) - now))
         for work in woken.work:
@@ -228,6 +234,8 @@ class Daemon:
         try:
             snapshot = self._snapshot()
             confirmed = snapshot.revision == self._confirmed
+            if not confirmed:
+                self._confirmed = ""
             admission = read(snapshot, self._memory, self._options, confirmed)
         except SourceError as error:
             if str(error) != before.error:
@@ -255,18 +263,22 @@ class Daemon:
         )
         for event in narrate(report, self._world, world):
             self._events.add(event)
-        self._note_revision(report, world)
+        self._keep("the history", lambda: self._note_revision(report, world))
         if self._memory.in_force != self._kept:
-            self._save()
+            self._keep("what is in force", self._save)
         self._publish(world)
         self._schedule_retry(report)
 
     def _save(self) -> None:
+        self._last_good.save(self._memory.in_force.values())
+        self._kept = self._memory.in_force
+
+    def _keep(self, what: str, work: Callable[[], None]) -> None:
+        """Write to the state folder; a full disk there takes nothing from the pass."""
         try:
-            self._last_good.save(self._memory.in_force.values())
-            self._kept = self._memory.in_force
+            work()
         except (OSError, SourceError) as error:
-            message = f"what is in force cannot be kept for the next start: {error}"
+            message = f"{what} cannot be kept for the next start: {error}"
             self._tell(EventType.WARNING, "StateNotKept", message)
 
     def _failed(self, source: SourceStatus, error: Fos1Error) -> None:
@@ -319,6 +331,13 @@ class Daemon:
     def _tell(self, kind: EventType, reason: str, message: str) -> None:
         self._events.add(Event(kind, reason, message, revision=self._world.source.revision))
 
+    def _packet_logged(self, packet: LoggedPacket) -> None:
+        self._events.add(packet_event(packet, self._memory.policy_view))
+
+    def _packets_lost(self, count: int) -> None:
+        message = f"{count} packets were to be logged and found no room"
+        self._tell(EventType.WARNING, "PacketsNotLogged", message)
+
     def _tell_of_workloads(self) -> None:
         """Tell what is wrong with what says who is who, once each time that it comes."""
         before, self._told = self._told, self._workloads.problems()
@@ -342,7 +361,7 @@ class Daemon:
         if until is None:
             return False
         if until <= time.time():
-            self._ledger.resume()
+            self._keep("the end of the suspension", self._ledger.resume)
             return False
         if until != math.inf:
             self._due["resync"] = time.monotonic() + until - time.time()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fos1d import abi
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.kernel.counters import (
     Count,
@@ -39,6 +38,7 @@ from fos1d.report.desk import (
     RuleCount,
     WorkloadUse,
 )
+from fos1d.report.packets import reason_name
 from fos1d.report.status import ResourceStatus
 
 MOST_SAMPLED = 10
@@ -142,11 +142,6 @@ def _attached(found: Attachment, bpffs: Bpffs) -> Attached:
     number = program_id(bpffs, found.program)
     program = f"{number}" if number else found.program
     return Attached(found.interface, str(found.hook), str(found.mode), program)
-
-
-def reason_name(reason: abi.Reason) -> str:
-    """Return a counter's name: `drop-blacklist`."""
-    return reason.name.lower().replace("_", "-")
 
 
 def _map(resource: EBPFMap, bpffs: Bpffs) -> MapEntries | None:

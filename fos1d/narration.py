@@ -17,6 +17,7 @@ from fos1d.report.status import ResourceStatus, World
 
 # Kinds of object that people know by name; the others are only counted.
 NAMED = frozenset({"attachment", "alias"})
+NOUNS = {"entries": "entry list", "slots": "program list"}
 
 
 def remarks_by_resource(report: PassReport) -> dict[ResourceId, list[str]]:
@@ -110,7 +111,7 @@ def _summary(actions: Sequence[Action]) -> str:
     counts = Counter(target(action).kind for action in actions)
     places = [str(target(action)) for action in actions if target(action).kind in NAMED]
     parts = [
-        f"{count} {kind}{'s' if count > 1 else ''}"
+        f"{count} {NOUNS.get(kind, kind)}{'s' if count > 1 else ''}"
         for kind, count in sorted(counts.items())
         if kind not in NAMED
     ]

@@ -28,6 +28,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from fos1d import abi
 from fos1d.errors import SettingsError
 from fos1d.manifest.suggest import did_you_mean
 
@@ -101,6 +102,12 @@ def parse_failsafe_port(value: object) -> FailsafePort:
         return FailsafePort(Direction(direction), Transport(protocol), _port(port))
     except ValueError:
         raise ValueError('must be in|out:tcp|udp:port, such as "in:tcp:22"') from None
+
+
+def _not_too_many(ports: tuple[FailsafePort, ...]) -> tuple[FailsafePort, ...]:
+    if len(ports) > abi.Size.FAILSAFE_PORTS:
+        raise ValueError(f"has {len(ports)} ports; at most {abi.Size.FAILSAFE_PORTS:d} fit")
+    return ports
 
 
 def parse_probe(value: object) -> Probe:
@@ -208,9 +215,10 @@ class Reconcile(_Section):
     resync: Interval = timedelta(seconds=60)
     confirm_timeout: Duration = timedelta(0)
     probes: tuple[Annotated[Probe, BeforeValidator(parse_probe)], ...] = ()
-    failsafe_ports: tuple[Annotated[FailsafePort, BeforeValidator(parse_failsafe_port)], ...] = (
-        FailsafePort(Direction.IN, Transport.TCP, 22),
-    )
+    failsafe_ports: Annotated[
+        tuple[Annotated[FailsafePort, BeforeValidator(parse_failsafe_port)], ...],
+        AfterValidator(_not_too_many),
+    ] = (FailsafePort(Direction.IN, Transport.TCP, 22),)
     prune_limit_percent: Annotated[Whole, Field(ge=0, le=100)] = 50
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What `make deb` does: the same files as `make install PREFIX=/usr`, as dist/fos1d_*.deb.
 #
-# DEB_VERSION    default: the version in pyproject.toml    DEB_COMPRESS   default: xz; none is quick
+# DEB_VERSION    default: the version in pyproject.toml    DEB_COMPRESS   default: zstd; none is quicker
 set -eu
 cd "$(dirname "$0")/.."
 umask 022
@@ -14,16 +14,10 @@ python=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 next=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % (sys.version_info[0], sys.version_info[1] + 1))')
 libc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
 
-# Installed once for a state of the checkout; only what the version changes is made anew.
-want=$(find fos1d docs examples packaging units CHANGELOG.md pyproject.toml -type f \
-    ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
-if [ "$(cat $root.stamp 2>/dev/null)" != "$want" ]; then
-    rm -rf $root $root.stamp
-    PREFIX=/usr DESTDIR=$PWD/$root sh packaging/install.sh install
-    install -D -m 644 packaging/deb/copyright $root/usr/share/doc/fos1d/copyright
-    install -D -m 644 packaging/deb/lintian-overrides $root/usr/share/lintian/overrides/fos1d
-    echo "$want" >$root.stamp
-fi
+rm -rf $root
+PREFIX=/usr DESTDIR=$PWD/$root sh packaging/install.sh install
+install -D -m 644 packaging/deb/copyright $root/usr/share/doc/fos1d/copyright
+install -D -m 644 packaging/deb/lintian-overrides $root/usr/share/lintian/overrides/fos1d
 
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH
@@ -35,7 +29,6 @@ fos1d ($version) unstable; urgency=medium
  -- $maintainer  $(date -Rd "@$SOURCE_DATE_EPOCH")
 CHANGELOG
 
-rm -rf $root/DEBIAN
 mkdir -p $root/DEBIAN dist
 for script in postinst prerm postrm; do
     install -m 755 packaging/deb/$script $root/DEBIAN/$script
@@ -61,6 +54,6 @@ Description: declarative eBPF networking for edge routers, driven by Git
  .
  This package brings its Python libraries along, in /usr/lib/fos1d.
 CONTROL
-dpkg-deb --root-owner-group -Z"${DEB_COMPRESS:-xz}" --build $root "$package.new" >/dev/null
+dpkg-deb --root-owner-group -Z"${DEB_COMPRESS:-zstd}" -z9 --build $root "$package.new" >/dev/null
 mv "$package.new" "$package"
 echo "$package ($(du -k "$package" | cut -f1) KiB)"

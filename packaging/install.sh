@@ -1,18 +1,20 @@
 #!/bin/sh
 # What `make install` and `make uninstall` do; docs/operate/install.md tells it to people.
 #
-#   install.sh wheels       fetch and build what an installation is made of, into build/wheels
-#   install.sh install      put it into place
+#   install.sh build        fetch and build what an installation is made of; then it needs no network
+#   install.sh install      the same, and put it into place
 #   install.sh uninstall    take it away; settings, state and data path stay
 #
 # PREFIX   /usr/local, or /usr in a package    DESTDIR  a root to install into, nothing is started
 set -eu
 cd "$(dirname "$0")/.."
 umask 022
+unset PYTHONPATH PYTHONHOME
 PREFIX=${PREFIX:-/usr/local}
 DESTDIR=${DESTDIR:-}
 wheels=build/wheels
 home=$PREFIX/lib/fos1d
+built=build/environment
 case $PREFIX in
 /usr | /usr/local) system=$PREFIX ;;
 *) system=/usr/local ;; # systemd and bash look only there
@@ -26,7 +28,13 @@ die() { echo "$*" >&2; exit 1; }
 quiet() { "$@" >build/install.log 2>&1 || { tail -20 build/install.log >&2; die "failed: $*"; }; }
 pip() { quiet .venv/bin/pip --disable-pip-version-check "$@"; }
 
-# Wheels
+# Building: the environment is made once for a state of the checkout, then only copied
+
+state() { # of all that the environment comes from
+    find fos1d packaging pyproject.toml -type f ! -path '*/__pycache__/*' -print0 | sort -z |
+        xargs -0 sha256sum
+    /usr/bin/python3 --version
+}
 
 get_wheels() {
     want=$(cat pyproject.toml packaging/constraints.txt | sha256sum)
@@ -40,9 +48,7 @@ get_wheels() {
     pip wheel --no-build-isolation --no-deps -w $wheels .
 }
 
-# Installing
-
-environment() { # $1: where it is made; it works only at $home
+environment() { # $1: where it is made; its commands work only where it is copied to
     rm -rf "$1"
     /usr/bin/python3 -m venv --without-pip "$1"
     pip --python "$1/bin/python" install --no-index --no-deps --no-compile \
@@ -53,11 +59,31 @@ environment() { # $1: where it is made; it works only at $home
     find "$1/lib" -type f \( -name direct_url.json -o -name RECORD -o -name INSTALLER \) -delete
     find "$1/lib" -name '*.so*' -exec chmod 644 {} +
     sed -i "/^command/d" "$1/pyvenv.cfg"
-    # Isolated from the caller's PYTHON* variables; the daemon prints its stacks when it is aborted.
-    sed -i "1s|.*|#!$home/bin/python -IXfaulthandler|" "$1/bin/fos1d"
-    sed -i "1s|.*|#!$home/bin/python -I|" "$1/bin/fos1ctl"
     # Nobody may write there later, so it is compiled now, for good.
-    "$1/bin/python" -m compileall -q -j0 --invalidation-mode unchecked-hash -s "$1" -p "$home" "$1/lib"
+    "$1/bin/python" -m compileall -q -j0 --invalidation-mode unchecked-hash "$1/lib"
+}
+
+build() {
+    now=$(state | sha256sum)
+    [ "$(cat "$built.stamp" 2>/dev/null)" != "$now" ] || return 0
+    rm -f "$built.stamp"
+    get_wheels
+    environment "$built"
+    echo "$now" >"$built.stamp"
+}
+
+# Installing
+
+copy_environment() { # in one step, seen from a running daemon
+    mkdir -p "$DESTDIR${home%/*}"
+    rm -rf "$DESTDIR$home.new" "$DESTDIR$home.old"
+    cp -R --preserve=mode,timestamps,links "$built" "$DESTDIR$home.new"
+    # Isolated from the caller's PYTHON* variables; the daemon prints its stacks when it is aborted.
+    sed -i "1s|.*|#!$home/bin/python -IXfaulthandler|" "$DESTDIR$home.new/bin/fos1d"
+    sed -i "1s|.*|#!$home/bin/python -I|" "$DESTDIR$home.new/bin/fos1ctl"
+    [ ! -e "$DESTDIR$home" ] || mv "$DESTDIR$home" "$DESTDIR$home.old"
+    mv "$DESTDIR$home.new" "$DESTDIR$home"
+    rm -rf "$DESTDIR$home.old"
 }
 
 put() { # $1: mode, $2: file or - , $3: where
@@ -89,13 +115,8 @@ install_all() {
     [ -n "$DESTDIR" ] || [ "$(id -u)" = 0 ] || die "run: sudo make install"
     [ -n "$DESTDIR" ] || ! dpkg-query -W -f '${Status}' fos1d 2>/dev/null | grep -q 'ok installed' ||
         die "the package fos1d is installed: remove it first (the data path stays), or use make deb"
-    get_wheels
-    mkdir -p "$DESTDIR$home"
-    environment "$DESTDIR$home.new"
-    rm -rf "$DESTDIR$home.old"
-    mv "$DESTDIR$home" "$DESTDIR$home.old"
-    mv "$DESTDIR$home.new" "$DESTDIR$home"
-    rm -rf "$DESTDIR$home.old"
+    build
+    copy_environment
     command_link fos1d
     command_link fos1ctl
     sed "s|/usr/bin/fos1d|$PREFIX/bin/fos1d|; s|/usr/share/doc/fos1d|$docs|" units/fos1d.service |
@@ -128,18 +149,20 @@ uninstall_all() {
     rm -f "$DESTDIR$unit" "$DESTDIR$group" "$DESTDIR$completion"
     rm -f "$DESTDIR$PREFIX/bin/fos1d" "$DESTDIR$PREFIX/bin/fos1ctl"
     rm -rf "$DESTDIR$home" "$DESTDIR$home.new" "$DESTDIR$home.old" "$DESTDIR$docs"
+    [ "$system" = "$PREFIX" ] ||
+        rmdir "$DESTDIR$PREFIX/bin" "$DESTDIR$PREFIX/lib" "$DESTDIR$PREFIX" 2>/dev/null || true
     [ -z "$DESTDIR" ] || return 0
     [ ! -d /run/systemd/system ] || systemctl daemon-reload
     echo "fos1d is uninstalled. Kept: /etc/fos1d, /var/lib/fos1d, the group fos1."
-    [ ! -d /sys/fs/bpf/fos1 ] ||
+    [ -z "$(ls /sys/fs/bpf/fos1 2>/dev/null)" ] ||
         echo "The data path stays in force until the next boot; to clear it now: make install, then" \
             "fos1d purge, then make uninstall."
 }
 
 mkdir -p build
 case ${1:-} in
-wheels) get_wheels ;;
+build) build ;;
 install) install_all ;;
 uninstall) uninstall_all ;;
-*) die "usage: install.sh wheels|install|uninstall" ;;
+*) die "usage: install.sh build|install|uninstall" ;;
 esac

@@ -45,9 +45,19 @@ environment() {
     echo "$want" >$stamp
 }
 
+fuzzer() {
+    .venv/bin/python -c 'import atheris' 2>/dev/null && return 0
+    step "atheris"
+    .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation \
+        -c packaging/constraints.txt -e '.[fuzz]' >build/pip.log 2>&1 ||
+        { tail -20 build/pip.log; echo "pip failed: build/pip.log"; exit 1; }
+    echo ok
+}
+
 mkdir -p build
 case ${1:-all} in
 all) packages packaging/apt-setup.txt; environment ;;
 bench) packages packaging/apt-setup.txt packaging/apt-bench.txt; environment ;;
-*) echo "usage: setup.sh [all|bench]"; exit 2 ;;
+fuzz) packages packaging/apt-setup.txt; environment; fuzzer ;;
+*) echo "usage: setup.sh [all|bench|fuzz]"; exit 2 ;;
 esac

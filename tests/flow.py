@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from tests.lab import Namespace
 
+SO_RCVBUFFORCE = 33
 NUMBER = struct.Struct("!I")
 
 
@@ -27,6 +28,9 @@ class SteadyFlow:
             self._client = socket.socket(family, socket.SOCK_DGRAM)
             self._client.bind((source, 0))
             self._client.connect((dest, port))
+        for end in (self._server, self._client):
+            # A reader that waits for the CPU is no loss on the way.
+            end.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 22)
         self._server.settimeout(0.5)
         self._client.settimeout(0.5)
         self._stop = threading.Event()

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from fos1d.cli.options import add_output, output_of
 from fos1d.kinds import find_kind, kind_words
 from fos1d.kinds.schema import schema_of, schema_of_all
 from fos1d.manifest import did_you_mean
@@ -24,10 +25,12 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "kind", nargs="?", metavar="KIND", help="singular, plural or short name; default: all"
     )
+    add_output(parser, "json")
     parser.set_defaults(func=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    output_of(args)
     return run(args.kind)
 
 

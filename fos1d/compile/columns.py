@@ -1,7 +1,8 @@
 """Plain address lines, read in columns: one numpy operation does one step for all lines.
 
 A mark is a separator (dot, colon, slash, newline); the field before a mark is the number that
-ends there. Lines that are not right are returned by number, for somebody else to say why.
+ends there. Lines that are not right, a prefix length of 0 among them, are returned by number, for
+somebody else to say why.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def read_ipv4_lines(lines: Lines) -> tuple[Ranges4, Index]:
     ok, sliced = _ipv4_shape(fields)
     first = fields.first[ok]
     bits = np.where(sliced, value[first + 3 + sliced], 32)
-    good = fine[first + 3 + sliced] & (bits <= 32)
+    good = fine[first + 3 + sliced] & (bits >= 1) & (bits <= 32)
     fine &= value <= 255
     start: npt.NDArray[np.uint32] = np.zeros(len(first), np.uint32)
     for k in range(4):
@@ -189,7 +190,7 @@ def read_ipv6_lines(lines: Lines) -> tuple[Ranges6, Index]:
     sliced = fields.byte[np.maximum(last - 1, 0)] == SLASH
     bits, fine = _prefix_bits(lines, fields, last)
     prefix: Index = np.where(sliced, bits, 128).astype(np.int64)
-    ok &= (fine | ~sliced) & (prefix <= 128)
+    ok &= (fine | ~sliced) & (prefix >= 1) & (prefix <= 128)
     ranges, aligned = Ranges6.from_prefixes(high[ok], low[ok], prefix[ok])
     return ranges, _others(lines, ok, aligned)
 

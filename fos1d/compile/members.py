@@ -18,6 +18,9 @@ from fos1d.compile.shards import Ranges
 
 Source = tuple[int, ...]
 
+LAYOUT = b"2"
+"""Changes when the same members become other arrays: new programs must not read old ones."""
+
 
 @dataclass(frozen=True, eq=False)
 class Part4:
@@ -118,7 +121,7 @@ class Members6:
 
 
 def _digest(parts: Iterable[tuple[int, bytes]]) -> str:
-    content = hashlib.sha256()
+    content = hashlib.sha256(LAYOUT)
     for octet, digest in sorted(parts):
         content.update(bytes([octet]) + digest)
     return content.hexdigest()

@@ -169,7 +169,7 @@ def read_line(line: bytes) -> IPv4Network | IPv6Network | None:
 
 
 def read_network(text: str) -> IPv4Network | IPv6Network:
-    """Read an address or a CIDR without host bits.
+    """Read an address or a CIDR without host bits, but not the CIDR of all addresses.
 
     Raises ValueError with a message for people.
     """
@@ -185,4 +185,6 @@ def read_network(text: str) -> IPv4Network | IPv6Network:
         raise ValueError(f"`{text}` has no prefix length: write {network}")
     if address != network.network_address:
         raise ValueError(f"`{text}` has bits set behind its prefix: write {network}")
+    if network.prefixlen == 0:
+        raise ValueError(f"`{text}` would drop every IPv{network.version} packet")
     return network

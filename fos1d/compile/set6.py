@@ -24,6 +24,8 @@ Words = npt.NDArray[np.uint64]
 
 ALL_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+# Where the hash says which bits of a word.
+BIT_SHIFTS = np.array([40, 34, 28], np.uint64)
 MOST_FILTERED = FILTER_BITS // 4
 
 
@@ -85,7 +87,8 @@ def filter_bits(ranges: Bounded) -> int:
 
 
 def _filter(ranges: Ranges6, bits: int) -> Words:
-    """Return the bitmap with the hash of every leading part that a range touches."""
+    """Return the bitmap with the three bits, in one word, of every leading part that a range
+    touches."""
     if bits == 0:
         return np.full(FILTER_BITS // 64, ALL_ONES)
     shift = np.uint64(64 - bits)
@@ -94,5 +97,8 @@ def _filter(ranges: Ranges6, bits: int) -> Words:
         of, nth = repeated((last - first).astype(np.int64) + 1)
         first = first[of] + nth.astype(np.uint64)
     marks = np.zeros(FILTER_BITS, np.bool_)
-    marks[(first * GOLDEN) >> np.uint64(40)] = True
+    hashed = first * GOLDEN
+    word = hashed >> np.uint64(46) << np.uint64(6)
+    for shift in BIT_SHIFTS:
+        marks[word | hashed >> shift & np.uint64(63)] = True
     return np.packbits(marks, bitorder="little").view("<u8")

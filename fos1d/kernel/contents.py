@@ -9,16 +9,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from fos1d.errors import KernelError
 from fos1d.kernel import libbpf
 from fos1d.kernel.bpf import Fd, MapInfo, map_info
 from fos1d.kernel.libbpf import error_of
-from fos1d.model.objects import ARRAYS, PER_CPU
+from fos1d.model.objects import ARRAYS, PER_CPU, MapType
 
 BATCH = 65536
 BPF_NOEXIST = 1
@@ -134,18 +135,31 @@ def write_raw(fd: Fd, info: MapInfo, keys: bytes, values: bytes) -> None:
     if result in (-ENOTSUPP, -errno.EINVAL):
         _write_singly(fd, info, keys, values)
     elif result < 0:
-        raise error_of(-result, _write_what(info))
+        raise _write_error(info, -result)
 
 
 def write_raw_one(fd: Fd, info: MapInfo, key: bytes, value: bytes) -> None:
     """Write one element as bpf(2) passes it."""
     result = libbpf.lib().bpf_map_update_elem(fd.number, key, value, 0)
     if result < 0:
-        raise error_of(-result, _write_what(info))
+        raise _write_error(info, -result)
 
 
-def _write_what(info: MapInfo) -> str:
-    return f"write to the map {info.name} (room for {info.max_entries} entries)"
+def add_entry(fd: Fd, info: MapInfo, key: bytes, value: bytes) -> None:
+    """Write one element unless it is there already."""
+    result = libbpf.lib().bpf_map_update_elem(fd.number, key, value, BPF_NOEXIST)
+    if result not in (0, -errno.EEXIST):
+        raise _write_error(info, -result)
+
+
+def _write_error(info: MapInfo, number: int) -> KernelError:
+    if number not in (errno.E2BIG, errno.ENOSPC):
+        return error_of(number, f"write to the map {info.name}")
+    return KernelError(
+        f"the map {info.name} is full (maxEntries {info.max_entries}): others' entries leave no"
+        " room for the declared ones; raise maxEntries, or say exclusive: true",
+        number,
+    )
 
 
 def _write_singly(fd: Fd, info: MapInfo, keys: bytes, values: bytes) -> None:
@@ -169,8 +183,11 @@ def _parts(keys: list[bytes]) -> Iterator[list[bytes]]:
         yield keys[begin : begin + BATCH]
 
 
-def copy_entries(source: Fd, target: Fd, only_missing: bool = False) -> None:
-    """Copy the entries of one map into another as far as they fit; key and value sizes are equal.
+def copy_entries(
+    source: Fd, target: Fd, but: Collection[bytes] = (), only_missing: bool = False
+) -> None:
+    """Copy the entries of one map into another as far as they fit, `but` those of some keys; key
+    and value sizes are equal.
 
     Array elements of zeros are no entries. Between a per-CPU map and another kind, the value of
     the first CPU stands for all.
@@ -179,10 +196,25 @@ def copy_entries(source: Fd, target: Fd, only_missing: bool = False) -> None:
     flag = BPF_NOEXIST if only_missing else 0
     for keys, values in read_raw(source, info):
         for key, value in _rows(info, keys, values):
-            if info.type in ARRAYS and not any(value):
+            if key in but or (info.type in ARRAYS and not any(value)):
                 continue
             passed = _converted(info, target_info, value)
             libbpf.lib().bpf_map_update_elem(target.number, key, passed, flag)
+
+
+def move_elements(source: Fd, target: Fd) -> None:
+    """Move the elements of a queue or stack into another, in their order, as far as they fit."""
+    info = map_info(source)
+    popped = list(pop_elements(source, info))
+    for value in reversed(popped) if info.type == MapType.STACK else popped:
+        libbpf.lib().bpf_map_update_elem(target.number, None, value, 0)
+
+
+def pop_elements(fd: Fd, info: MapInfo) -> Iterator[bytes]:
+    """Take all elements out of a queue or stack, in its order."""
+    value = ctypes.create_string_buffer(info.value_bytes)
+    while libbpf.lib().bpf_map_lookup_and_delete_elem(fd.number, None, value) == 0:
+        yield value.raw
 
 
 def _rows(info: MapInfo, keys: bytes, values: bytes) -> Iterator[tuple[bytes, bytes]]:

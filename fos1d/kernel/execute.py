@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from fos1d.errors import HeldByOther, KernelError, SelfCheckFailed, Waiting
 from fos1d.kernel import attach, bpf, cgroup, contents
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.bpffs import Bpffs
+from fos1d.kernel.flows import begin_tracking
 from fos1d.kernel.loader import load
 from fos1d.kernel.netlink import Link, Netlink
 from fos1d.kernel.observe import read_entries
 from fos1d.model.objects import (
     MMAPABLE,
+    POPPED,
     WITHOUT_ENTRIES,
     Attachment,
     CgroupAttachment,
@@ -32,8 +35,9 @@ from fos1d.model.objects import (
     Slots,
     Table,
 )
+from fos1d.model.pins import interface_of_chain
 from fos1d.plan.actions import Action, Create, Delete, Replace
-from fos1d.plan.contents import contents_delta, keys_of
+from fos1d.plan.contents import contents_delta, keys_of, ledger_keys, unpack
 
 
 @dataclass(slots=True)
@@ -56,18 +60,21 @@ class Executor:
         that the next pass would not find.
         """
         match action:
-            case Create(new=new, carry_from=carry_from):
-                return self._make(new, None, carry_from)
+            case Create(new=Map() as new, carry_from=str(old), declared=declared):
+                self._renew_map(new, old, declared)
+                return ""
+            case Create(new=new):
+                return self._make(new, None)
             case Replace(old=old, new=new):
-                return self._make(new, old, None)
+                return self._make(new, old)
             case Delete(old=old, carry_to=carry_to):
                 self._delete(old, carry_to)
                 return ""
 
-    def _make(self, new: KernelObject, old: Observed | None, carry_from: str | None) -> str:
+    def _make(self, new: KernelObject, old: Observed | None) -> str:
         match new:
             case Map():
-                self._make_map(new, carry_from)
+                self._make_map(new)
             case Table():
                 self._make_table(new)
             case Entries():
@@ -107,13 +114,31 @@ class Executor:
 
     # Maps
 
-    def _make_map(self, new: Map, carry_from: str | None) -> None:
+    def _make_map(self, new: Map) -> None:
         with bpf.create_map(new) as fd:
-            if carry_from and new.type not in WITHOUT_ENTRIES:
-                with self.bpffs.open(carry_from) as old:
-                    contents.copy_entries(old, fd)
-                self._carry_ledger(carry_from, new.path)
             self.bpffs.put(fd, new.path)
+
+    def _renew_map(self, new: Map, old: str, declared: Entries | None) -> None:
+        with bpf.create_map(new) as fd:
+            if new.type not in WITHOUT_ENTRIES:
+                self._carry(old, fd, new.path, declared)
+            self.bpffs.put(fd, new.path)
+
+    def _carry(self, old: str, target: Fd, path: str, declared: Entries | None) -> None:
+        """Copy what fits, declared entries first: they are what must be there.
+
+        What was declared once and is no more stays behind, so that one ledger says all.
+        """
+        with self.bpffs.open(old) as source:
+            if declared is None:
+                self._carry_ledger(old, path)
+                contents.copy_entries(source, target)
+                return
+            self._write_ledger(declared)
+            contents.write_entries(target, bpf.map_info(target), unpack(declared))
+            if not declared.exclusive:
+                earlier = ledger_keys(read_entries(self.bpffs, old, bpf.map_info(source), None))
+                contents.copy_entries(source, target, keys_of(declared) | earlier)
 
     def _carry_ledger(self, old: str, new: str) -> None:
         for path in list(self.bpffs.pins(f"ledger/{old}")):
@@ -121,10 +146,12 @@ class Executor:
                 self.bpffs.put(ledger, f"ledger/{new}/{path.rsplit('/', 1)[-1]}")
 
     def _delete_map(self, old: Map, carry_to: str | None) -> None:
-        carries = carry_to and self.bpffs.exists(carry_to) and old.type not in WITHOUT_ENTRIES
-        if carries and carry_to:
+        if carry_to and self.bpffs.exists(carry_to):
             with self.bpffs.open(old.path) as source, self.bpffs.open(carry_to) as target:
-                contents.copy_entries(source, target, only_missing=True)
+                if old.type in POPPED:
+                    contents.move_elements(source, target)
+                elif old.type not in WITHOUT_ENTRIES:
+                    contents.copy_entries(source, target, only_missing=True)
         self.bpffs.remove(old.path)
 
     def _make_table(self, new: Table) -> None:
@@ -145,8 +172,12 @@ class Executor:
                 with self.bpffs.open(path) as program:
                     value = program.number.to_bytes(4, "little")
                     contents.write_raw_one(chain, info, slot.to_bytes(4, "little"), value)
+        if link := self.netlink.links().get(interface_of_chain(new.chain)):
+            for path in new.programs:
+                self._begin_tracking(path, link)
 
-    # Entries: first note what will be ours, then write, then forget what is ours no more.
+    # Entries: first note what will be ours, then write, then forget what is ours no more. A map
+    # without room for both makes room first.
 
     def _write_entries(self, new: Entries) -> None:
         with self.bpffs.open(new.map) as fd:
@@ -154,8 +185,10 @@ class Executor:
             observed = read_entries(self.bpffs, new.map, info, new)
             delta = contents_delta(new, observed)
             ledger = self._write_ledger(new)
+            fits = len(keys_of(observed)) + len(delta.added) <= info.max_entries
+            contents.delete_entries(fd, info, () if fits else delta.removed)
             contents.write_entries(fd, info, {**delta.added, **delta.corrected})
-            contents.delete_entries(fd, info, delta.removed)
+            contents.delete_entries(fd, info, delta.removed if fits else ())
         self._keep_ledger(new.map, ledger)
 
     def _delete_entries(self, old: Entries) -> None:
@@ -210,6 +243,8 @@ class Executor:
 
     def _make_alias(self, new: PinAlias, old: Observed | None) -> None:
         place = Path(new.path)
+        if place.is_relative_to(self.bpffs.root):
+            raise KernelError(f"{place} is in the daemon's own folder; choose another pinPath")
         with self.bpffs.open(new.map) as fd:
             self.bpffs.remember_alias(new.path, bpf.map_info(fd).id)
             try:
@@ -240,10 +275,16 @@ class Executor:
                 case Mode.CLSACT:
                     attach.clsact_set(self.netlink, self.bpffs, link.interface.index, program, new)
                 case Mode.AUTO | Mode.NATIVE | Mode.GENERIC:
-                    return self._attach_xdp(link, program, new, old)
+                    remark = self._attach_xdp(link, program, new, old)
+                    self._begin_tracking(new.program, link)
+                    return remark
         if old is not None and old.mode is not new.mode:
             self._detach(old)
         return ""
+
+    def _begin_tracking(self, program: str, link: Link) -> None:
+        now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        begin_tracking(self.bpffs, program, link.interface.index, now_ns)
 
     def _attach_xdp(self, link: Link, program: Fd, new: Attachment, old: Attachment | None) -> str:
         index, where = link.interface.index, new.interface

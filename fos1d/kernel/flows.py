@@ -1,4 +1,4 @@
-"""Housekeeping of the flow tables: free what expired, recount connections per source.
+"""Housekeeping of flows: free what expired, recount connections per source, note beginnings.
 
 The programs judge a flow's age at every lookup, so none of this decides a packet's fate; it only
 frees memory, and corrects counts that drift when connections die without a word.
@@ -16,7 +16,7 @@ from fos1d.errors import KernelError
 from fos1d.kernel import bpf, contents
 from fos1d.kernel.bpf import Fd, MapInfo
 from fos1d.kernel.bpffs import Bpffs
-from fos1d.model.pins import SHARED_FLOW, state_family
+from fos1d.model.pins import SHARED_FLOW, owner_of_program, state_family
 
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 FLOW = np.dtype(abi.FLOW)
@@ -49,6 +49,15 @@ def sweep(bpffs: Bpffs, now_ns: int) -> Swept:
                     sources.append(_openers(keys[~old], flows[~old]))
     _recount(bpffs, np.concatenate(sources) if sources else np.empty(0, np.uint64))
     return Swept(living, freed)
+
+
+def begin_tracking(bpffs: Bpffs, program: str, interface: int, now_ns: int) -> None:
+    """Note that the program at the pin `program` tracks an interface's flows from now on, if it
+    tracks flows and did not do so before; `now_ns` is CLOCK_MONOTONIC."""
+    since = np.array([(now_ns,)], np.dtype(abi.TRACKING)).tobytes()
+    for path in bpffs.pins(state_family(owner_of_program(program), "tracking")):
+        with bpffs.open(path) as fd:
+            contents.add_entry(fd, bpf.map_info(fd), interface.to_bytes(4, "little"), since)
 
 
 def _tables(

@@ -129,6 +129,7 @@ class TcOpts(ctypes.Structure):
     ]
 
 
+RingFn = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 PrintFn = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
 PROTOTYPES: dict[str, Prototype] = {
@@ -137,6 +138,7 @@ PROTOTYPES: dict[str, Prototype] = {
         [c_int, c_char_p, c_uint32, c_uint32, c_uint32, POINTER(MapCreateOpts)],
     ),
     "bpf_map_lookup_elem": (c_int, [c_int, c_void_p, c_void_p]),
+    "bpf_map_lookup_and_delete_elem": (c_int, [c_int, c_void_p, c_void_p]),
     "bpf_map_update_elem": (c_int, [c_int, c_void_p, c_void_p, c_uint64]),
     "bpf_map_delete_elem": (c_int, [c_int, c_void_p]),
     "bpf_map_get_next_key": (c_int, [c_int, c_void_p, c_void_p]),
@@ -193,6 +195,10 @@ PROTOTYPES: dict[str, Prototype] = {
     "btf__find_by_name_kind": (c_int, [c_void_p, c_char_p, c_uint32]),
     "btf__type_by_id": (c_void_p, [c_void_p, c_uint32]),
     "btf__name_by_offset": (c_char_p, [c_void_p, c_uint32]),
+    "ring_buffer__new": (c_void_p, [c_int, RingFn, c_void_p, c_void_p]),
+    "ring_buffer__epoll_fd": (c_int, [c_void_p]),
+    "ring_buffer__consume": (c_int, [c_void_p]),
+    "ring_buffer__free": (None, [c_void_p]),
     "libbpf_set_print": (c_void_p, [c_void_p]),
 }
 

@@ -27,7 +27,7 @@ from fos1d.model.objects import (
     needs,
 )
 from fos1d.plan.actions import Action, Create, Delete, Replace
-from fos1d.plan.contents import contents_delta, keys_of, pack, unpack
+from fos1d.plan.contents import contents_delta, keys_of, ledger_keys, pack, unpack
 
 
 @dataclass(slots=True)
@@ -55,10 +55,10 @@ class SimulatedKernel:
     def execute(self, action: Action) -> str:
         """Carry out one action, or refuse it as the real kernel would."""
         match action:
-            case Create(new=new, carry_from=carry_from):
+            case Create(new=new, carry_from=carry_from, declared=declared):
                 self._make(new)
                 if carry_from and isinstance(new, Map):
-                    self._carry(carry_from, new)
+                    self._carry(carry_from, new, declared)
             case Replace(new=new):
                 self._make(new)
             case Delete(old=old):
@@ -99,10 +99,15 @@ class SimulatedKernel:
         self.objects[key_of(new)] = new
         self._set_contents(new.path, new.key_bytes, new.value_bytes, {}, b"")
 
-    def _carry(self, source: str, target: Map) -> None:
+    def _carry(self, source: str, target: Map, declared: Entries | None) -> None:
         old = self._contents(source, target.key_bytes, target.value_bytes)
-        kept = dict(sorted(unpack(old).items())[: target.max_entries])
-        self._set_contents(target.path, target.key_bytes, target.value_bytes, kept, old.ledger)
+        first = unpack(declared) if declared else {}
+        carried = {} if declared and declared.exclusive else unpack(old)
+        left = first.keys() | (ledger_keys(old) if declared else set())
+        others = sorted((key, value) for key, value in carried.items() if key not in left)
+        kept = {**first, **dict(others[: max(target.max_entries - len(first), 0)])}
+        ledger = b"".join(sorted(first)) if declared else old.ledger
+        self._set_contents(target.path, target.key_bytes, target.value_bytes, kept, ledger)
 
     def _contents(self, path: str, key_bytes: int, value_bytes: int) -> Entries:
         held = self.objects.get(Key("entries", path))

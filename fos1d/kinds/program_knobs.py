@@ -42,6 +42,7 @@ def filter_knobs(settings: Settings, failsafe_tcp_ports: tuple[int, ...]) -> Kno
     if tracks_flows(settings):
         knobs["tracks_flows"] = 1
         knobs["connections_per_source"] = settings.connections_per_ip or 0
+    if tracks_flows(settings) or settings.connections_per_second is not None:
         knobs |= failsafe_knobs(failsafe_tcp_ports)
     if settings.stateful:
         knobs["stateful"] = 1

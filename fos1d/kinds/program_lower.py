@@ -287,7 +287,7 @@ def _state_maps(declared: Declared, context: Context) -> dict[str, Map]:
     if any(value for name, value in filter_knobs(settings, ()).items() if name.endswith("_cost")):
         names += SOURCE_MAPS
     if settings.stateful:
-        names.append("tracking")
+        names += ["tracking", "fragments"]
     maps = {name: _declared_map(name, owner) for name in names}
     return maps | (flow_maps(context) if tracks_flows(settings) else {})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,9 +16,6 @@ from fos1d.manifest.syntax import MOST_BYTES, too_large
 from fos1d.model.diagnostic import Diagnostic, errors_of
 from fos1d.model.identity import Origin, ResourceId
 from fos1d.model.snapshot import Blob, Snapshot
-
-MOST_PROBLEMS = 100
-_EVERYTHING = re.compile(rb"^[ \t]*([0-9.]+/0|[0-9A-Fa-f:.]+/0)[ \t\r]*(?:[#;].*)?$", re.MULTILINE)
 
 Progress = Callable[[int, int], None]
 Problems = tuple[tuple[int, str], ...]
@@ -71,16 +67,7 @@ def read_problems(blob: Blob) -> Problems:
         data = blob.read()
     except OSError as error:
         return ((1, f"cannot be read: {error.strerror or error}"),)
-    problems = (*read_netset(data).problems, *_everything(data))
-    return tuple(sorted(problems)[:MOST_PROBLEMS])
-
-
-def _everything(data: bytes) -> Iterator[tuple[int, str]]:
-    """Yield the lines that list every address there is."""
-    for match in _EVERYTHING.finditer(data) if b"/0" in data else ():
-        version = 6 if b":" in match[1] else 4
-        line = data.count(b"\n", 0, match.start()) + 1
-        yield line, f"`{match[1].decode()}` would drop every IPv{version} packet"
+    return read_netset(data).problems
 
 
 def validate(

@@ -136,7 +136,8 @@ def _refuse_feature(event: Event) -> None:
 
 OPEN = "the list or mapping that begins here is not closed, or a comma is missing in it"
 UNQUOTED = "the quoted text that begins here is not closed"
-_AT_START = (OPEN, UNQUOTED)
+NO_COLON = 'a key without ":"; write `key: value`'
+_AT_START = (OPEN, UNQUOTED, NO_COLON)
 _HINTS = (
     ("cannot start any token", "\t", "a tab cannot stand here; indent with spaces"),
     ("cannot start any token", "", "{character} cannot start a value; put the value in quotes"),
@@ -151,7 +152,7 @@ _HINTS = (
         "",
         "this line fits no level above; check the indentation, or begin the item with `- `",
     ),
-    ("could not find expected ':'", "", 'a key without ":"; write `key: value`'),
+    ("could not find expected ':'", "", NO_COLON),
     ("tab character that violates", "", "a tab cannot stand here; indent with spaces"),
     ("did not find expected ',' or", "", OPEN),
     ("found unexpected end of stream", "", UNQUOTED),
@@ -176,7 +177,7 @@ def explained(error: yaml.YAMLError, data: bytes) -> Refused:
     if mark is None:
         offset = int(getattr(error, "position", 0) or 0)
         return Refused(f"not YAML: {problem}", _end(data[:offset].decode(errors="replace")))
-    place, character = place_of(mark), _character(data, mark)
+    place, character = min(place_of(mark), _end(data.decode())), _character(data, mark)
     for phrase, needed, hint in _HINTS:
         if phrase in f"{context} {problem}" and character.startswith(needed):
             start = getattr(error, "context_mark", None) if hint in _AT_START else None

@@ -32,6 +32,7 @@ class MapType(IntEnum):
 PER_CPU = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY})
 ARRAYS = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 KEYLESS = frozenset({MapType.QUEUE, MapType.STACK, MapType.RINGBUF})
+POPPED = frozenset({MapType.QUEUE, MapType.STACK})
 WITHOUT_ENTRIES = KEYLESS | {MapType.PERF_EVENT_ARRAY, MapType.PROG_ARRAY}
 
 NO_PREALLOC = 1 << 0

@@ -54,6 +54,16 @@ def program_family(owner: str) -> str:
     return f"program/{owner}"
 
 
+def owner_of_program(path: str) -> str:
+    """Return the owner of the program at `path`."""
+    return path.split("/")[1]
+
+
+def interface_of_chain(path: str) -> str:
+    """Return the interface of the program array at `path`."""
+    return decode(path.split("/")[1])
+
+
 def state_family(owner: str, what: str) -> str:
     """Return the folder of one of an owner's state maps."""
     return f"state/{owner}/{what}"

@@ -11,10 +11,12 @@ from fos1d.plan.contents import contents_delta
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Make what is not there. A map takes its entries over from `carry_from`, an older shape."""
+    """Make what is not there. A map takes its entries over from `carry_from`, an older shape,
+    as far as they fit beside the `declared` ones."""
 
     new: KernelObject
     carry_from: str | None = None
+    declared: Entries | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from fos1d.model.objects import (
     CgroupAttachment,
     Entries,
     Foreign,
+    Hook,
     KernelObject,
     Key,
     Map,
@@ -55,7 +56,7 @@ def _makes(wanted: Desired, observed: State) -> list[Action]:
     for key, new in sorted(wanted.items(), key=lambda item: (_rank(item[1]), item[0])):
         old = observed.get(key)
         if old is None:
-            makes.append(Create(new, _carry_from(new, observed)))
+            makes.append(_create(new, wanted, observed))
         elif isinstance(old, Foreign):
             continue
         elif not satisfied(new, old) or renewed.intersection(needs(new)):
@@ -80,6 +81,14 @@ def satisfied(desired: KernelObject, observed: Observed | None) -> bool:
 
 def _mode_fits(wanted: Mode, actual: Mode) -> bool:
     return wanted is actual or (wanted is Mode.AUTO and actual in (Mode.NATIVE, Mode.GENERIC))
+
+
+def _create(new: KernelObject, wanted: Desired, observed: State) -> Create:
+    old = _carry_from(new, observed)
+    if old is None or not isinstance(new, Map):
+        return Create(new)
+    declared = wanted.get(Key("entries", new.path))
+    return Create(new, old, declared if isinstance(declared, Entries) else None)
 
 
 def _carry_from(new: KernelObject, observed: State) -> str | None:
@@ -118,7 +127,8 @@ def _shapes(objects: Iterable[Observed], like: Map) -> list[str]:
 
 
 def _rank(obj: KernelObject) -> int:
-    """Return the object's place in the order of making: what others need comes first."""
+    """Return the object's place in the order of making: what others need comes first. XDP comes
+    last and goes first: it drops what its companion on TC has not seen begin."""
     match obj:
         case Map() | Table():
             return 0
@@ -126,6 +136,8 @@ def _rank(obj: KernelObject) -> int:
             return 1
         case Program():
             return 2
+        case Attachment(hook=Hook.XDP):
+            return 5
         case Attachment() | CgroupAttachment():
             return 4
         case _:

@@ -127,7 +127,8 @@ def _programmed(identity: ResourceId, facts: PassFacts, in_force: bool) -> Condi
     if late := [key for key in keys if key in facts.late]:
         message = f"{late[0]} is not as desired"
         return Condition(CT.PROGRAMMED, Status.FALSE, "NotConverged", message)
-    return Condition(CT.PROGRAMMED, Status.TRUE, "ReadBack", f"{len(keys)} objects read back")
+    count = "1 object" if len(keys) == 1 else f"{len(keys)} objects"
+    return Condition(CT.PROGRAMMED, Status.TRUE, "ReadBack", f"{count} read back")
 
 
 def _in_the_way(conflict: Conflict) -> str:

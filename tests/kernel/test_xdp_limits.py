@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fos1d import abi
 from fos1d.kernel.bpf import Fd
+from fos1d.kinds import program_knobs
 from tests import frames as f
 from tests import lab
 from tests.applied import XDP_PASS, Applied, applied, program, verdict
@@ -120,8 +122,11 @@ def test_connections_per_second(kernel: Applied) -> None:
     assert passed(fd, [packet("8.8.8.8", f.UDP, f.udp(1, 2))] * 30) == 30
 
 
-def test_a_flood_of_invented_sources_does_not_push_out_the_known(kernel: Applied) -> None:
+def test_a_flood_of_invented_sources_does_not_push_out_the_known(
+    kernel: Applied, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beyond the limit of new sources a second, unknown ones share buckets; known keep theirs."""
+    monkeypatch.setattr(program_knobs, "NEWCOMERS_PER_SECOND", 500)
     rate = "{rateLimiting: {enabled: true, packetsPerSecond: 100, burst: 100}}"
     fd = kernel.open({"p.yaml": program("p", "v0", rate)})
     assert passed(fd, [packet("8.8.8.8")] * 10) == 10
@@ -145,3 +150,10 @@ def test_counters_name_the_reason_and_leave_the_self_check_out(kernel: Applied) 
     counts = {reason: count.packets for reason, count in kernel.counts("p").items()}
     assert counts[abi.Reason.DROP_BLACKLIST] >= 1
     assert counts[abi.Reason.PASS] >= 1
+
+
+def test_failsafe_ports_are_spared_by_the_limit_on_connections(kernel: Applied) -> None:
+    kernel.options = replace(kernel.options, failsafe_tcp_ports=(22,))
+    fd = kernel.open({"p.yaml": program("p", "v0", "{connectionsPerSecond: 1}")})
+    assert passed(fd, [packet("8.8.8.8", f.TCP, f.tcp(1, 22))] * 10) == 10
+    assert passed(fd, [packet("8.8.8.8", f.TCP, f.tcp(1, 23))] * 10) == 1

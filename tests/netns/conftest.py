@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import lab
+from tests.netns.forked import forked
 from tests.running import Router, router
 
 WAN4, LAN4 = "203.0.113", "10.0.0"
@@ -26,7 +27,7 @@ class Site:
     def ping(self, source: str | None = None, dest: str = f"{LAN4}.2", count: int = 1) -> bool:
         """Whether a ping from the wan host, maybe from a certain address, is answered."""
         extra = ("-I", source) if source else ()
-        words = ("ping", "-n", "-q", "-c", str(count), "-i", "0.02", "-W", "1", *extra, dest)
+        words = ("ping", "-n", "-q", "-c", str(count), "-i", "0.02", "-W", "0.4", *extra, dest)
         return ", 0% packet loss" in self.wan.run(*words, check=False)
 
 
@@ -45,5 +46,5 @@ def site(bpffs: Path, tmp_path: Path) -> Iterator[Site]:
         wan.ip("route", "add", f"{LAN6}:/64", "via", f"{WAN6}:1")
         lan.ip("route", "add", "default", "via", f"{LAN4}.1")
         lan.ip("route", "add", "default", "via", f"{LAN6}:1")
-        with router(middle, tmp_path, bpffs) as made:
+        with router(middle, tmp_path, bpffs, launch=forked) as made:
             yield Site(wan, lan, made)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from tests.applied import HEAD, program
 from tests.flow import steady_flow
 from tests.netns.conftest import LAN4, LAN6, WAN4, WAN6, Site
+from tests.netns.forked import forked
 from tests.running import ROOT, Router, until
 
 pytestmark = pytest.mark.netns
@@ -120,9 +120,8 @@ def test_killed_after_every_single_action(site_without_limit: Site) -> None:
 
 def _run_until_death(router: Router, actions: int) -> bool:
     """Start a daemon that dies after so many actions; False if it had fewer to do."""
-    script = str(Path(__file__).with_name("dying_daemon.py"))
     try:
-        router.start(sys.executable, script, str(actions), str(router.config))
+        router.start(partial(forked, dies_after=actions))
     except AssertionError as error:
         assert "the daemon ended" in str(error)
         router.process = None

@@ -9,7 +9,7 @@ import pytest
 
 from tests.applied import HEAD, program
 from tests.netns.conftest import LAN4, LAN6, WAN4, WAN6, Site
-from tests.running import until
+from tests.running import spawned, until
 
 pytestmark = pytest.mark.netns
 
@@ -38,8 +38,8 @@ def protected(site: Site) -> Site:
 def test_an_attacker_is_dropped_and_others_pass(protected: Site) -> None:
     assert blocked(protected)
     assert protected.ping(f"{WAN4}.2")
-    assert not protected.ping(ATTACKER6, f"{LAN6}:2")
     assert protected.ping(f"{WAN6}:2", f"{LAN6}:2")
+    assert not protected.ping(ATTACKER6, f"{LAN6}:2")
     details = protected.router.json("get", "ebpf/edge")["status"]
     assert details["state"] == "Active"
     assert details["attachedTo"][0]["mode"] == "native"
@@ -189,7 +189,7 @@ def test_suspended_means_hands_off(protected: Site) -> None:
 def test_stopping_changes_nothing(protected: Site) -> None:
     protected.router.stop()
     assert blocked(protected)
-    protected.router.start()
+    protected.router.start(spawned)
     events = protected.router.ctl("events").stdout
     assert "Created" not in events and "Replaced" not in events, "a second boot finds its state"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.applied import HEAD
-from tests.netns.conftest import LAN4, LAN6, WAN4, WAN6, Site
+from tests.netns.conftest import LAN6, WAN4, WAN6, Site
 from tests.running import until
 
 pytestmark = pytest.mark.netns
@@ -24,7 +24,9 @@ def test_what_no_rule_allows_is_denied_and_answers_pass(site: Site) -> None:
             "wan",
             "  selector: {interfaces: [wan0]}\n"
             "  ingress:\n"
-            f"    - from: [{{ipBlock: {{cidr: {WAN4}.2/32}}}}, {{ipBlock: {{cidr: {WAN6}:2/128}}}}]\n"
+            "    - from:\n"
+            f"      - ipBlock: {{cidr: {WAN4}.2/32}}\n"
+            f"      - ipBlock: {{cidr: {WAN6}:2/128}}\n"
             "      ports: [{protocol: ICMP}, {protocol: ICMPv6}]\n",
         ),
     )

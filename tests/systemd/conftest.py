@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -46,7 +45,7 @@ class Site:
 
     def ping(self, source: str = f"{WAN}.2") -> bool:
         """Whether a ping from an address on the wan to the lan is answered."""
-        words = ("ping", "-n", "-q", "-c", "1", "-W", "1", "-I", source, f"{LAN}.2")
+        words = ("ping", "-n", "-q", "-c", "1", "-W", "0.3", "-I", source, f"{LAN}.2")
         return ", 0% packet loss" in self.wan.run(*words, check=False)
 
     def blocked(self) -> bool:
@@ -70,7 +69,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         with machine(tmp_path_factory.mktemp("machine")) as made:
             yield made
     except NoMachine as why:
-        pytest.fail(f"no machine can run here: {why}")
+        pytest.skip(f"no machine can run here: {why}")
 
 
 @pytest.fixture(scope="session")
@@ -82,12 +81,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             made.run("make", "-C", str(ROOT), "install", timeout_s=300)
             yield made
     except NoMachine as why:
-        pytest.fail(f"no machine can run here: {why}")
+        pytest.skip(f"no machine can run here: {why}")
 
 
 def prepare() -> None:
     """Fetch what an installation is made of, since a machine has no Internet."""
-    subprocess.run(["sh", "packaging/install.sh", "wheels"], cwd=ROOT, check=True, timeout=600)
+    for words in (["make", "setup"], ["sh", "packaging/install.sh", "build"]):
+        subprocess.run(words, cwd=ROOT, check=True, timeout=600)
 
 
 def reset(made: Machine) -> None:

@@ -9,7 +9,7 @@ mount -t tmpfs -o mode=755 fos1-disk "$dir"
 cd "$dir"
 mkdir root over
 
-layer() { # $1: a path of the host, the root of a mount
+layer() { # $1: a folder of the host
     name=$(echo "$1" | tr / _)
     mkdir -p "over/$name/upper" "over/$name/work" "root$1"
     mount -t overlay -o "lowerdir=$1,upperdir=over/$name/upper,workdir=over/$name/work" none "root$1"
@@ -18,10 +18,14 @@ layer /
 for place in /usr /var /opt; do
     ! mountpoint -q $place || layer $place
 done
-[ "$(stat -c %d "$checkout")" = "$(stat -c %d /)" ] || {
-    mkdir -p "root$checkout"
-    mount --bind "$checkout" "root$checkout"
-}
+layer "$checkout"
+# As it is now: it may be edited while the tests run.
+for place in Makefile bpf fos1d packaging pyproject.toml units build/environment; do
+    [ -e "$checkout/$place" ] || continue
+    cp -a "$checkout/$place" over/copy
+    rm -rf "root$checkout/$place"
+    mv over/copy "root$checkout/$place"
+done
 
 # Nothing that the host has enabled runs in the machine, nor mounts the host's disks.
 empty() { rm -rf "over/empty$1"; mkdir -p "over/empty$1" "root$1"; mount --bind "over/empty$1" "root$1"; }
@@ -34,6 +38,7 @@ done
 cat /proc/sys/kernel/random/uuid | tr -d - >root/etc/machine-id
 echo fos1-machine >root/etc/hostname
 rm -rf root/etc/fos1d root/var/lib/fos1d
+rm -f root/usr/sbin/policy-rc.d # of container images: it forbids packages to start their services
 
 # Units that would reach through to the host's kernel and devices.
 for unit in systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket \
@@ -48,6 +53,6 @@ for unit in systemd-udevd.service systemd-udevd-control.socket systemd-udevd-ker
 done
 mkdir -p root/var/log/journal root/etc/systemd/journald.conf.d
 printf '[Journal]\nStorage=persistent\nRateLimitIntervalSec=0\n' \
-    >root/etc/systemd/journald.conf.d/fos1-machine.conf
+    >root/etc/systemd/journald.conf.d/machine.conf
 echo ready
 exec cat >/dev/null

@@ -193,6 +193,10 @@ class Machine:
         shown = self.run("systemctl", "show", "fos1d", f"--property={','.join(properties)}").stdout
         return dict(line.split("=", 1) for line in shown.splitlines())
 
+    def active_since_us(self, unit: str) -> int:
+        """Return when a unit became active, on the clock of the journal's monotonic times."""
+        return int(self.sh(f"systemctl show -P ActiveEnterTimestampMonotonic {unit}"))
+
     def main_pid(self) -> int:
         """Return the daemon's process, as numbered in the machine; 0 if there is none."""
         return int(self.unit("MainPID")["MainPID"])

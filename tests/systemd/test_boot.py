@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,8 +20,9 @@ def enabled(running: Site) -> Iterator[Site]:
     running.machine.run("systemctl", "disable", "fos1d")
 
 
-def boot_again(site: Site) -> None:
+def boot_again(site: Site, switch_off: Callable[[], None]) -> None:
     before = site.machine.sh("cat /proc/sys/kernel/random/boot_id")
+    switch_off()
     site.machine.boot()
     assert site.machine.sh("cat /proc/sys/kernel/random/boot_id") != before
     assert site.machine.unit("ActiveState")["ActiveState"] == "active"
@@ -29,8 +30,7 @@ def boot_again(site: Site) -> None:
 
 
 def test_after_an_orderly_reboot(enabled: Site) -> None:
-    enabled.machine.shut_down()
-    boot_again(enabled)
+    boot_again(enabled, enabled.machine.shut_down)
     until(enabled.blocked, 5)
     ends = enabled.machine.sh("journalctl -b -1 -u fos1d -o cat -n 5")
     assert "Stopped fos1d.service" in ends
@@ -50,8 +50,7 @@ def test_after_a_power_cut_with_a_source_that_is(enabled: Site, harm: str, said:
     machine = enabled.machine
     machine.run("systemctl", "kill", "-s", "STOP", "fos1d")  # so that it learns nothing of the harm
     machine.sh(harm)
-    machine.cut_power()
-    boot_again(enabled)
+    boot_again(enabled, machine.cut_power)
     until(enabled.blocked, 5, "what was in force is in force")
     assert said in machine.run("fos1ctl", "status", check=None).stdout
     machine.sh(f"rm -rf {POLICY}")
@@ -61,9 +60,7 @@ def test_after_a_power_cut_with_a_source_that_is(enabled: Site, harm: str, said:
 
 def test_policy_is_in_force_before_the_network_is_configured(enabled: Site) -> None:
     machine = enabled.machine
-    machine.shut_down()
-    boot_again(enabled)
-    entered = int(machine.unit("ActiveEnterTimestampMonotonic").popitem()[1])
-    shown = machine.sh("systemctl show -P ActiveEnterTimestampMonotonic network-pre.target")
-    assert 0 < entered <= int(shown)
+    boot_again(enabled, machine.shut_down)
+    entered = machine.active_since_us("fos1d.service")
+    assert 0 < entered <= machine.active_since_us("network-pre.target")
     assert not machine.sh("systemctl --failed --no-legend")

@@ -25,7 +25,7 @@ def test_the_unit_is_clean_and_tight(site: Site) -> None:
 def test_it_is_started_only_when_the_first_pass_is_over(site: Site) -> None:
     site.machine.run("systemctl", "start", "fos1d")
     assert site.blocked()
-    entered = int(site.machine.unit("ActiveEnterTimestampMonotonic").popitem()[1])
+    entered = site.machine.active_since_us("fos1d.service")
     created = site.machine.entries("-t", "fos1d", "FOS1_REASON=Created", "FOS1_NAME=edge")[-1]
     assert int(created["__MONOTONIC_TIMESTAMP"]) < entered
 
@@ -147,7 +147,7 @@ def test_it_can_write_to_its_own_places_only(running: Site) -> None:
 
 
 def test_policy_files_of_others_work(running: Site) -> None:
-    """Without CAP_LEASE the kernel does not tell who is writing them; they are taken all the same."""
+    """Without CAP_LEASE the kernel does not tell who is writing them; they are taken anyway."""
     machine = running.machine
     machine.write(f"{POLICY}/edge.yaml", EDGE.replace(".66", ".67"))
     machine.run("chown", "nobody:nogroup", f"{POLICY}/edge.yaml")

@@ -185,8 +185,9 @@ def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plain.getvalue() == ""
 
 
-def test_schema_of_one_kind(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ctl("schema", "enat") == 0
+@pytest.mark.parametrize("output", [(), ("-o", "json")])
+def test_schema_of_one_kind(capsys: pytest.CaptureFixture[str], output: tuple[str, ...]) -> None:
+    assert ctl("schema", "enat", *output) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert told["title"] == "EBPFNATPolicy"

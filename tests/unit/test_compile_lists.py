@@ -80,10 +80,19 @@ def _outcome(store: ListStore, own: list[Network], blobs: list[Blob]) -> Address
         return error
 
 
+def test_a_line_of_all_addresses_is_reported_with_its_number() -> None:
+    store, lines = ListStore(), b"192.0.2.1\n2001:db8::1\n" * (lists.BIG_BYTES // 20)
+    assert store.problems_of(blob(lines)) == ()
+    for text, version in (("0.0.0.0/0", 4), ("::/0", 6), ("0.0.0.0/00", 4)):
+        problems = store.problems_of(blob(lines + text.encode() + b" # all\n" + lines))
+        number = lines.count(b"\n") + 1
+        assert problems == ((number, f"`{text}` would drop every IPv{version} packet"),)
+
+
 def test_everything_comes_and_goes() -> None:
     padding = b"192.0.2.1\n2001:db8::1\n" * 30
     store = ListStore()
-    for middle in (b"", b"0.0.0.0/0\n::/0\n", b"0.0.0.0/1\n::/1\n", b""):
+    for middle in (b"", b"0.0.0.0/1\n::/1\n128.0.0.0/1\n8000::/1\n", b"0.0.0.0/1\n::/1\n", b""):
         version = blob(padding + middle + padding)
         assert same(store.set_of((), [version]), ListStore().set_of((), [version]))
         store.end_pass()

@@ -29,7 +29,10 @@ def naive_line(line: bytes) -> Network | None:
     address, slash, bits = text.partition("/")
     if "%" in address or (slash and not NUMBER_IN_PREFIX.match(bits)):
         raise ValueError(text)
-    return ip_network(text)
+    network = ip_network(text)
+    if network.prefixlen == 0:
+        raise ValueError(text)
+    return network
 
 
 def naive(data: bytes) -> tuple[Counter[Bounds], list[int]]:

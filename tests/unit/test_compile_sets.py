@@ -41,8 +41,9 @@ def set4_has(found: Set4, address: int) -> bool:
 def set6_has(found: Set6, address: int) -> bool:
     high = address >> 64
     prefix = high >> 64 - found.filter_bits if found.filter_bits else 0
-    bit = (prefix * 0x9E3779B97F4A7C15 & LOW) >> 40
-    if not int(found.filter[bit >> 6]) >> (bit & 63) & 1:
+    hashed = prefix * 0x9E3779B97F4A7C15 & LOW
+    word = int(found.filter[hashed >> 46])
+    if not all(word >> (hashed >> shift & 63) & 1 for shift in (40, 34, 28)):
         return False
     if address == TOP6:
         return True

@@ -138,6 +138,10 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ),
         ("[reconcile]\nfailsafe_ports = 22", "2: reconcile.failsafe_ports: must be a list"),
         (
+            f"[reconcile]\nfailsafe_ports = {['in:tcp:22'] * 17}",
+            "2: reconcile.failsafe_ports: has 17 ports; at most 16 fit",
+        ),
+        (
             '[reconcile]\nprobes = ["ping"]',
             '2: reconcile.probes.0: must be "source", "neighbour:default"',
         ),

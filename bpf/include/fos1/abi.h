@@ -71,6 +71,7 @@ enum fos1_size {
 	FOS1_FRAGMENTS = 8192,
 	FOS1_OPERATOR_FLOWS = 256,
 	FOS1_EVENTS_BYTES = 262144,
+	FOS1_FRAGMENTED = 4096,
 };
 
 /* Buckets keep time in 1/64 ns, so that high rates lose no fraction. */
@@ -158,6 +159,14 @@ struct fos1_tracking {
 	__u64 since_ns;
 };
 FOS1_SIZE(struct fos1_tracking, 8);
+
+/* What the fragments of one datagram share (IPv4: in the first words). */
+struct fos1_datagram_key {
+	__be32 source[4];
+	__be32 dest[4];
+	__be32 id;
+};
+FOS1_SIZE(struct fos1_datagram_key, 36);
 
 /* A flow's ends, in an order that both directions share: a is the lower. */
 struct fos1_flow4_key {

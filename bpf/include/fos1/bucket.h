@@ -8,7 +8,13 @@
 
 #include <fos1/types.h>
 
-enum bucket_limit { BUCKET_TRIES = 4 };
+/* BUCKET_SLACK: how far the clocks of two CPUs, or a packet's own time and the
+ * one that it is judged at, may be apart.
+ */
+enum bucket_limit {
+	BUCKET_TRIES = 4,
+	BUCKET_SLACK = (__u64)FOS1_NS_PER_SECOND << FOS1_TIME_SHIFT,
+};
 
 /* Time for buckets: nanoseconds since boot, in FOS1_TIME_SHIFT fractions. */
 static __always_inline u64 bucket_time(u64 now_ns)
@@ -26,6 +32,9 @@ static __always_inline bool bucket_take(u64 *at, u64 now, u64 cost, u64 depth)
 		u64 old = *(volatile u64 *)at;
 		u64 start = old > now ? old : now;
 
+		/* Filled under another limit, which a manifest changed. */
+		if (start - now > depth + cost + BUCKET_SLACK)
+			start = now + depth;
 		if (start - now > depth)
 			return false;
 		if (__sync_val_compare_and_swap(at, old, start + cost) == old)

@@ -64,6 +64,22 @@ struct flow_ref {
 	bool source_is_a;
 };
 
+static __always_inline bool is_echo_request(const struct packet *packet)
+{
+	if (packet->protocol == IPPROTO_ICMP)
+		return packet->icmp_type == ICMP4_ECHO_REQUEST;
+	return packet->protocol == IPPROTO_ICMPV6 &&
+	       packet->icmp_type == ICMP6_ECHO_REQUEST;
+}
+
+static __always_inline bool is_echo_reply(const struct packet *packet)
+{
+	if (packet->protocol == IPPROTO_ICMP)
+		return packet->icmp_type == ICMP4_ECHO_REPLY;
+	return packet->protocol == IPPROTO_ICMPV6 &&
+	       packet->icmp_type == ICMP6_ECHO_REPLY;
+}
+
 static __always_inline bool has_flow(const struct packet *packet)
 {
 	if (packet->is_later_fragment)
@@ -73,14 +89,8 @@ static __always_inline bool has_flow(const struct packet *packet)
 	case IPPROTO_UDP:
 	case PROTOCOL_SCTP:
 		return true;
-	case IPPROTO_ICMP:
-		return packet->icmp_type == ICMP4_ECHO_REQUEST ||
-		       packet->icmp_type == ICMP4_ECHO_REPLY;
-	case IPPROTO_ICMPV6:
-		return packet->icmp_type == ICMP6_ECHO_REQUEST ||
-		       packet->icmp_type == ICMP6_ECHO_REPLY;
 	default:
-		return false;
+		return is_echo_request(packet) || is_echo_reply(packet);
 	}
 }
 

@@ -50,14 +50,6 @@ static __always_inline bool opens(const struct packet *packet)
 	       (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
-static __always_inline bool is_echo_request(const struct packet *packet)
-{
-	if (packet->protocol == IPPROTO_ICMPV6)
-		return packet->icmp_type == ICMP6_ECHO_REQUEST;
-	return packet->protocol == IPPROTO_ICMP &&
-	       packet->icmp_type == ICMP4_ECHO_REQUEST;
-}
-
 /* Whether what was remembered holds for a packet of its flow: rules tell types
  * of messages apart, so not for an echo reply of the one who asks.
  */

@@ -100,6 +100,7 @@ struct packet {
 	u8 icmp_code;
 	__be16 source_port;
 	__be16 dest_port;
+	__be32 fragment_id;
 	__be32 source[4];
 	__be32 dest[4];
 };
@@ -211,6 +212,7 @@ static __always_inline enum parsed parse_ipv4(struct packet *packet)
 	packet->is_fragment = fragment &
 			      (IPV4_FRAGMENT_OFFSET | IPV4_MORE_FRAGMENTS);
 	packet->is_later_fragment = fragment & IPV4_FRAGMENT_OFFSET;
+	packet->fragment_id = ip->id;
 	packet->protocol = ip->protocol;
 	packet->hop_limit = ip->ttl;
 	packet->source[0] = ip->saddr;
@@ -258,6 +260,7 @@ static __always_inline bool parse_ipv6_fragment(struct packet *packet)
 	packet->is_fragment = fragment &
 			      (IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS);
 	packet->is_later_fragment = fragment & IPV6_FRAGMENT_OFFSET;
+	packet->fragment_id = header->id;
 	return true;
 }
 

@@ -123,19 +123,37 @@ static __always_inline bool set4_has(__be32 address_be)
 }
 
 /* 2^64 / golden ratio: Knuth's multiplicative hash. */
-static __always_inline u32 filter_index(u64 high)
+static __always_inline u64 filter_hash(u64 high)
 {
 	u64 prefix = set6_filter_bits ? high >> (64 - set6_filter_bits) : 0;
 
-	return (prefix * 0x9e3779b97f4a7c15ULL) >> 40;
+	return prefix * 0x9e3779b97f4a7c15ULL;
 }
 
+/* Three bits of one word must be set: with a million prefixes one bit in 16 is,
+ * so that one would send every 16th stranger down the tree.
+ */
 static __always_inline bool filter_has(u64 high)
 {
-	u32 bit = filter_index(high), index = bit >> 6;
-	u64 *word = bpf_map_lookup_elem(&set6_filter, &index);
+	u64 hash = filter_hash(high), bits, *word;
+	u32 index = hash >> 46;
 
-	return word && (*word >> (bit & 63)) & 1;
+	bits = 1ULL << ((hash >> 40) & 63) | 1ULL << ((hash >> 34) & 63) |
+	       1ULL << ((hash >> 28) & 63);
+	word = bpf_map_lookup_elem(&set6_filter, &index);
+	return word && (*word & bits) == bits;
+}
+
+/* Zero, but not so that the verifier knows: what is added to it stays unknown.
+ * From Linux 6.14 on it follows the constant index of an array element, and
+ * would walk every way through the tree.
+ */
+static __always_inline u32 unknown_zero(u64 word)
+{
+	u64 same = word;
+
+	asm volatile("" : "+r"(same));
+	return word & ~same;
 }
 
 /* How many of a node's keys are not above the address. */
@@ -151,7 +169,7 @@ static __always_inline u32 node_rank(const struct fos1_set6_node *node,
 			break;
 		rank++;
 	}
-	return rank;
+	return rank + unknown_zero(node->high[0]);
 }
 
 static __always_inline bool set6_has(const __be32 address[4])

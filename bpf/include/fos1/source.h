@@ -69,6 +69,11 @@ FOS1_CONFIG(
 	u32, newcomers_limit,
 	"new sources a second above which no more are remembered one by one");
 
+FOS1_CONFIG(u32, failsafe_ports, "how many of failsafe_port are set");
+FOS1_CONFIG(u16, failsafe_port[FOS1_FAILSAFE_PORTS],
+	    "TCP ports, in host order, that the flow check and the connection "
+	    "limits never close");
+
 enum source_limit { CROWD_SHARE_SHIFT = 5 };
 
 static __always_inline bool limits_sources(void)
@@ -134,6 +139,19 @@ static __always_inline bool opens_connection(const struct packet *packet)
 	       (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
 
+static __always_inline bool is_failsafe(const struct packet *packet)
+{
+	u16 port = bpf_ntohs(packet->dest_port);
+
+	if (packet->protocol != IPPROTO_TCP)
+		return false;
+#pragma unroll
+	for (u32 i = 0; i < FOS1_FAILSAFE_PORTS; i++)
+		if (i < failsafe_ports && failsafe_port[i] == port)
+			return true;
+	return false;
+}
+
 static __always_inline bool is_icmp(const struct packet *packet)
 {
 	return packet->protocol ==
@@ -150,6 +168,7 @@ static __always_inline enum fos1_reason charge(struct fos1_source *source,
 	    !bucket_take(&source->syns_at, now, syn_cost >> shift, syn_depth))
 		return FOS1_DROP_SYN_FLOOD;
 	if (connection_cost && opens_connection(packet) &&
+	    !is_failsafe(packet) &&
 	    !bucket_take(&source->connections_at, now, connection_cost >> shift,
 			 connection_depth))
 		return FOS1_DROP_CONNECTIONS_PER_SECOND;

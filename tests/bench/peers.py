@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.networks import Networks
-from bench.wire import INTERFACE, Router
 from fos1d.kernel import bpf, contents
+from tests.bench.networks import Networks
+from tests.bench.wire import INTERFACE, Router
 from tests.lab import command
 
 PATIENCE_S = 600.0
@@ -85,5 +85,6 @@ def versions() -> str:
     nft = command("nft", "--version").split()[1]
     ipset = command("ipset", "--version").split()[1].rstrip(",")
     iptables = " ".join(command("iptables", "--version").split()[1:])
-    xdp_filter = command("xdp-filter", "--version", check=False).split() or ["?"]
-    return f"nftables {nft}, ipset {ipset}, iptables {iptables}, xdp-filter {xdp_filter[-1]}"
+    words = ("dpkg-query", "-W", "-f", "${Version}", "xdp-tools")
+    xdp_filter = command(*words, check=False) or "of unknown version"
+    return f"nftables {nft}, ipset {ipset}, iptables {iptables}, xdp-filter {xdp_filter}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from math import isnan
@@ -13,9 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.objects import BUILD
+from tests.bench.objects import BUILD
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "design" / "performance.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "design" / "performance.md"
+PICTURE_COLUMNS = 50
 LATEST = BUILD / "latest.json"
 
 
@@ -60,6 +63,11 @@ class Table:
     rows: tuple[Row, ...]
     bars: tuple[Bar, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def tick(mark: str = ".") -> None:
+    """Show on the terminal that a round is over."""
+    print(mark, end="", file=sys.stderr, flush=True)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -125,6 +133,21 @@ def printed(table: Table) -> str:
     return "\n".join(lines)
 
 
+def bars_drawn(table: Table) -> str:
+    """Return a picture of a table's values for a terminal, one line a row, a scale for each n."""
+    most: dict[str, float] = {}
+    for row in table.rows:
+        most[row.n] = max(most.get(row.n, 0.0), 0.0 if isnan(row.value) else row.value)
+    width = max((len(row.what) + len(row.n) for row in table.rows), default=0) + 2
+    return "\n".join(_drawn(row, most[row.n], width) for row in table.rows)
+
+
+def _drawn(row: Row, most: float, width: int) -> str:
+    label = f"{row.what}  {row.n}".ljust(width)
+    length = 0 if isnan(row.value) or not most else round(PICTURE_COLUMNS * row.value / most)
+    return f"   {label} {'█' * length}{'' if length else '▏'} {shown(row.value)}"
+
+
 def markdown(table: Table, where: str) -> str:
     """Return a table for the document; `where` says when and on what it was measured."""
     heads = columns_of(table)
@@ -142,10 +165,11 @@ def circumstances(quick: bool) -> dict[str, str]:
     models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "cpu": f"{len(models)} x {models[0] if models else platform.machine()}",
         "python": platform.python_version(),
         "rounds": "quick" if quick else "full",
+        "load": f"{os.getloadavg()[1]:.1f}",
     }
 
 
@@ -158,7 +182,12 @@ def keep(table: Table, quick: bool) -> None:
     LATEST.parent.mkdir(parents=True, exist_ok=True)
     LATEST.write_text(json.dumps(found, indent=1, default=str) + "\n")
     if not quick:
-        _write_document(table, f"{where['date']}, Linux {where['kernel']}, {where['cpu']}")
+        _write_document(table, ", ".join(_words(where)))
+
+
+def _words(where: Mapping[str, str]) -> Iterator[str]:
+    yield from (where["date"], f"Linux {where['kernel']}", where["cpu"])
+    yield f"load average at the end {where['load']}"
 
 
 def _write_document(table: Table, where: str) -> None:

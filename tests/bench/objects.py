@@ -20,7 +20,7 @@ from fos1d.kernel.libbpf import call, captured
 from tests.lab import command
 
 HERE = Path(__file__).parent
-BUILD = HERE.parent / "build" / "bench"
+BUILD = HERE.parents[1] / "build" / "bench"
 ARCH = {"x86_64": "x86", "aarch64": "arm64"}
 LIVE_FRAMES = 1 << 1
 ETHERNET_BYTES = 14
@@ -40,7 +40,7 @@ def compiler() -> str:
 
 @cache
 def compiled(name: str) -> Path:
-    """Compile bench/NAME.bpf.c and return the object file."""
+    """Compile tests/bench/NAME.bpf.c and return the object file."""
     BUILD.mkdir(parents=True, exist_ok=True)
     target = BUILD / f"{name}.bpf.o"
     arch = ARCH.get(platform.machine(), platform.machine())
@@ -52,7 +52,7 @@ def compiled(name: str) -> Path:
 
 @cache
 def compiled_c(name: str) -> Path:
-    """Compile bench/NAME.c with libbpf and return the program."""
+    """Compile tests/bench/NAME.c with libbpf and return the program."""
     BUILD.mkdir(parents=True, exist_ok=True)
     target = BUILD / name
     source = str(HERE / f"{name}.c")
@@ -73,6 +73,7 @@ def lib() -> ctypes.CDLL:
         ("bpf_object__open_file", c_void_p, [c_char_p, c_void_p]),
         ("bpf_map_get_fd_by_id", c_int, [ctypes.c_uint32]),
         ("bpf_prog_get_fd_by_id", c_int, [ctypes.c_uint32]),
+        ("bpf_xdp_query_id", c_int, [c_int, c_int, ctypes.POINTER(ctypes.c_uint32)]),
         ("bpf_map__set_initial_value", c_int, [c_void_p, c_void_p, c_size_t]),
     ):
         function = getattr(library, name)

@@ -19,8 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.networks import Networks
-from bench.objects import (
+from fos1d.kernel import attach, bpf, contents
+from fos1d.kernel.bpf import Fd
+from fos1d.model.objects import Mode
+from tests import frames, lab
+from tests.bench.networks import Networks
+from tests.bench.objects import (
     Loaded,
     loaded,
     program_by_id,
@@ -28,14 +32,12 @@ from bench.objects import (
     test_run,
     write_elements,
 )
-from fos1d.kernel import attach, bpf, contents
-from fos1d.kernel.bpf import Fd
-from fos1d.model.objects import Mode
-from tests import frames, lab
 
 INTERFACE = "bench-in"
 OUT = "bench-out"
 MAC = "02:00:00:00:00:02"
+MAC_BYTES = bytes.fromhex(MAC.replace(":", ""))
+HOPS = 64
 ROUTER = {4: "198.51.100.1", 6: "2001:db8:1::1"}
 NET = {4: "198.51.100.1/24", 6: "2001:db8:1::1/64"}
 CPU = max(os.sched_getaffinity(0))
@@ -46,12 +48,11 @@ SAMPLES = 65536
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a volley cost, in ns a packet: the router by the median poll and by the mean of all
-    polls, both ends together by the clock. `delivered` got past everything to the router itself."""
+    """What a volley cost the router, in ns a packet: by the median poll, and by the mean of all.
+    `delivered` packets got past everything to the router itself."""
 
     router_ns: float
     mean_ns: float
-    wall_ns: float
     packets: int
     delivered: int
 
@@ -71,13 +72,13 @@ class Meter:
         """Return how many packets were polled."""
         return self._totals()[1]
 
-    def read(self, wall_ns: float, delivered: int) -> Reading:
+    def read(self, delivered: int) -> Reading:
         """Return what was measured since the beginning."""
         ns, packets, polls = self._totals()
         rows = np.frombuffer(read_elements(self.object.map("samples")), np.uint32).reshape(-1, 2)
         rows = rows[: min(polls, SAMPLES)]
         each = float(np.median(rows[:, 0] / rows[:, 1])) if len(rows) else 0.0
-        return Reading(each, ns / max(packets, 1), wall_ns / max(packets, 1), packets, delivered)
+        return Reading(each, ns / max(packets, 1), packets, delivered)
 
     def _totals(self) -> tuple[int, int, int]:
         totals = self.object.map("totals")
@@ -136,10 +137,8 @@ class Gun:
         self.meter.clear()
         program = self.object.program(self.program)
         with self.sender.entered():
-            began = time.perf_counter_ns()
             test_run(program, self.frame, packets, live=True)
-            wall_ns = time.perf_counter_ns() - began
-        return self.meter.read(wall_ns, self.router.delivered() - before)
+        return self.meter.read(self.router.delivered() - before)
 
     def probe(self, program: Fd, packets: int) -> float:
         """Run a program on as many frames, without an interface; return the ns of a run.
@@ -185,7 +184,7 @@ class Lab:
     def gun(self, router: Router, sources: Networks, frame: bytes | None = None) -> Iterator[Gun]:
         """Aim at a router with the given sources."""
         family = sources.family
-        knobs = struct.pack("=II", len(sources), router.out_index)
+        knobs = struct.pack("=II6sBx", len(sources), router.out_index, MAC_BYTES, HOPS)
         name = f"sources{family}"
         with loaded("wire", knobs, {name: len(sources)}) as found:
             frame = frame or datagram(family)
@@ -205,11 +204,11 @@ def datagram(family: int, dest: str | None = None) -> bytes:
         packet = frames.ipv4("192.0.2.1", dest or ROUTER[4], frames.UDP, content)
     else:
         packet = frames.ipv6("2001:db8:2::1", dest or ROUTER[6], frames.UDP, content[:8])
-    return bytes.fromhex(MAC.replace(":", "")) + frames.ethernet(packet)[6:]
+    return MAC_BYTES + frames.ethernet(packet)[6:]
 
 
 def table_of(sources: Networks, frame: bytes) -> bytes:
-    """Return the sources as bench/wire.bpf.c reads them; IPv4 ones with the header's checksum."""
+    """Return the sources as wire.bpf.c reads them, IPv4 ones with the header's checksum."""
     if sources.family == 6:
         return np.stack([sources.high, sources.low], axis=1).astype(">u8").tobytes()
     words = np.frombuffer(frame[14:34], ">u2").astype(np.uint64)

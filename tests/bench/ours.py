@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.networks import Networks
-from bench.objects import compiled
-from bench.wire import INTERFACE, Router
 from fos1d.kernel.port import RealKernel
 from tests.applied import HEAD, Applied, program
+from tests.bench.networks import Networks
+from tests.bench.objects import compiled
+from tests.bench.wire import INTERFACE, Router
 from tests.lab import bpf_folder
 
 LIST = "listed.netset"
@@ -37,6 +37,12 @@ def applied_to(router: Router, files: Mapping[str, str | bytes]) -> Applied:
 def run_blacklist(router: Router, networks: Networks) -> Applied:
     """Drop the networks as a manifest with a list file says."""
     manifest = program("bench", INTERFACE, f"{{{BLACKLIST}}}")
+    return applied_to(router, {"bench.yaml": manifest, LIST: networks.netset()})
+
+
+def run_everything(router: Router, networks: Networks) -> Applied:
+    """Switch on all that the built-in program can do."""
+    manifest = program("bench", INTERFACE, f"{{{EVERYTHING}}}")
     return applied_to(router, {"bench.yaml": manifest, LIST: networks.netset()})
 
 

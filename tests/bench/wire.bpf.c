@@ -49,10 +49,13 @@ struct {
 	__type(value, __u32);
 } under_test SEC(".maps");
 
-/* Set by the bench, in this order (bench/wire.py). */
+/* Set by the bench, in this order (tests/bench/wire.py). */
 const volatile struct {
 	__u32 source_count;
 	__u32 out_ifindex;
+	__u8 router_mac[6];
+	__u8 hops;
+	__u8 pad;
 } knobs;
 
 static __u32 turn;
@@ -65,6 +68,15 @@ static __always_inline __u32 next_turn(void)
 	return turn;
 }
 
+/* Frames are used again as the last receiver left them: a router that forwards
+ * has changed the address and the hop count.
+ */
+static __always_inline void set_dest(struct ethhdr *ethernet)
+{
+	for (int i = 0; i < ETH_ALEN; i++)
+		ethernet->h_dest[i] = knobs.router_mac[i];
+}
+
 static __always_inline int set_source4(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -75,6 +87,8 @@ static __always_inline int set_source4(struct xdp_md *ctx)
 	source = bpf_map_lookup_elem(&sources4, &index);
 	if (!source || (void *)(ip + 1) > end)
 		return -1;
+	set_dest(data);
+	ip->ttl = knobs.hops;
 	ip->saddr = source->address;
 	ip->check = source->checksum;
 	return 0;
@@ -90,6 +104,8 @@ static __always_inline int set_source6(struct xdp_md *ctx)
 	source = bpf_map_lookup_elem(&sources6, &index);
 	if (!source || (void *)(ip + 1) > end)
 		return -1;
+	set_dest(data);
+	ip->hop_limit = knobs.hops;
 	__builtin_memcpy(&ip->saddr, source, sizeof(*source));
 	return 0;
 }

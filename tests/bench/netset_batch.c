@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The yardstick of `bench netset`: parse a list of IPv4 hosts or CIDRs as fast
+/* The yardstick of `make bench BENCH=netset`: parse a list of IPv4 hosts or CIDRs as fast
  * as plain C does, and put the keys into a BPF hash or LPM trie by batches.
  *
  * Usage: netset_batch hash|lpm FILE. Prints the count and the milliseconds of
