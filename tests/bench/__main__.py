@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests import lab
-from tests.bench import control, drop, legit, netset
+from tests.bench import control, drop, legit, netset, policy
 from tests.bench.results import Table, bars_drawn, keep, printed
 
 BENCHMARKS: dict[str, Callable[[bool], Table]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[bool], Table]] = {
     "drop6": drop.drop6,
     "unlisted": drop.unlisted,
     "legitimate": legit.legitimate,
+    "policy": policy.policy,
     "netset": netset.netset,
     "passes": control.passes,
     "parsing": control.parsing,
