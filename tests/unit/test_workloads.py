@@ -188,7 +188,7 @@ def test_static_labels_of_a_place_that_a_user_could_make_are_not_believed() -> N
         ("namespaces:\n  Shop: {}", '2:3 namespaces.Shop "Shop" is no name space'),
         ("namespaces:\n  shop: {team: 1}", "2:16 namespaces.shop.team must be text"),
         ("workloads:\n- {name: a, cgroups: [x], addresses: [nope]}", "addresses[0]"),
-        ("a: [", "w.yaml:2:1 a value is missing"),
+        ("a: [", "w.yaml:1:5 a value is missing here"),
         ("[1]", "a mapping"),
     ],
 )
