@@ -114,23 +114,26 @@ def _matching(
         else find32(tables, head["peer4"], peer),
         find32(tables, head["service"], service_key(packet)),
     )
-    length = int(head["summary_words"]) + int(head["words"])
-    starts = [int(head["vector_base"]) + vector * length for vector in vectors]
+    starts = [int(head["vector_base"]) + vector for vector in vectors]
+    words_at = [start + int(head["summary_words"]) for start in starts]
     for summary in range(int(head["summary_words"])):
-        for low in _bits(_conjunction(tables, starts, summary)):
-            word = summary * 64 + low
-            at = [start + int(head["summary_words"]) for start in starts]
-            for bit in _bits(_conjunction(tables, at, word)):
-                yield tables["policy_rules"][int(head["rule_base"]) + word * 64 + bit]
+        marks = [int(tables["policy_words"][start + summary]) for start in starts]
+        for low in _bits(marks[0] & marks[1] & marks[2]):
+            before = [(mark & (1 << low) - 1).bit_count() for mark in marks]
+            at = [word + skipped for word, skipped in zip(words_at, before, strict=True)]
+            for bit in _bits(_conjunction(tables, at)):
+                number = (summary * 64 + low) * 64 + bit
+                yield tables["policy_rules"][int(head["rule_base"]) + number]
+        words_at = [word + mark.bit_count() for word, mark in zip(words_at, marks, strict=True)]
 
 
 def _find_peer(tables: Tables, head: np.void, is_v6: bool, peer: int) -> int:
     return find128(tables, head["peer6"], peer) if is_v6 else find32(tables, head["peer4"], peer)
 
 
-def _conjunction(tables: Tables, starts: list[int], word: int) -> int:
+def _conjunction(tables: Tables, at: list[int]) -> int:
     words = tables["policy_words"]
-    return int(words[starts[0] + word] & words[starts[1] + word] & words[starts[2] + word])
+    return int(words[at[0]] & words[at[1]] & words[at[2]])
 
 
 def _bits(word: int) -> Iterator[int]:

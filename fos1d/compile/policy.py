@@ -8,7 +8,7 @@ policy_tables.py writes it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from fos1d.compile.policy_sweep import (
     Columns,
     Places,
     Sweep,
+    compact,
     first_seen,
     rule_keys,
     sweep,
@@ -46,7 +47,7 @@ WORD_BITS = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Index:
-    """A dimension: the last value of each interval but the last, and each interval's vector.
+    """A dimension: the last value of each interval but the last, and where each one's vector is.
 
     `lasts` are sorted columns, 32-bit values or the high and low words of 128-bit ones.
     """
@@ -57,10 +58,10 @@ class Index:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
-    """A compiled chain. Row `v` of `rows` is vector `v`: summary words, then words.
+    """A compiled chain. `content` holds the vectors (policy_sweep.compact).
 
-    `subjects` is the vector of each subject, `has_effects` whether any of its rules acts and
-    goes on.
+    `subjects` is where the vector of each subject is, `has_effects` whether any of its rules acts
+    and goes on.
     """
 
     rules: tuple[Rule, ...] = field(repr=False)
@@ -71,7 +72,7 @@ class Chain:
     service: Index
     subjects: U32 = field(repr=False)
     has_effects: npt.NDArray[np.bool_] = field(repr=False)
-    rows: U64 = field(repr=False)
+    content: U64 = field(repr=False)
 
 
 def compile_chains(
@@ -85,7 +86,7 @@ def compile_chains(
     """
     compiled: list[Chain] = []
     for number, rules in enumerate(chains):
-        room = most_bytes - sum(chain.rows.nbytes for chain in compiled)
+        room = most_bytes - sum(chain.content.nbytes for chain in compiled)
         try:
             compiled.append(compile_chain(rules, subject_count, room))
         except PolicyLimit as excess:
@@ -134,12 +135,16 @@ class _Groups:
         np.bitwise_xor.at(found, subject, of_group[group])
         return found
 
-    def fill(self, rows: U64, intervals: Places, first_bit: int) -> None:
-        """Write the vectors of some subjects into rows of zeros."""
-        for row, subject in zip(rows, intervals, strict=True):
-            marks = np.zeros(len(row) * WORD_BITS, np.bool_)
-            marks[first_bit : first_bit + len(self.of_rule)] = self.has[subject][self.of_rule]
-            row |= np.packbits(marks, bitorder="little").view("<u8")
+    def active(self) -> Places:
+        """Return how many rules are about each subject."""
+        return self.has @ np.bincount(self.of_rule, minlength=self.has.shape[1])
+
+    def blocks(self, subjects: Places, words: int) -> Iterator[U64]:
+        """Yield the vectors of some subjects."""
+        for subject in subjects:
+            marks = np.zeros(words * WORD_BITS, np.bool_)
+            marks[: len(self.of_rule)] = self.has[subject][self.of_rule]
+            yield np.packbits(marks, bitorder="little").view("<u8").reshape(1, -1)
 
     def any_of(self, rules: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return for each subject whether one of these rules is about it."""
@@ -179,9 +184,14 @@ class _Plan:
     def summary_words(self) -> int:
         return -(-self.words // WORD_BITS)
 
+    def most_bytes(self) -> int:
+        """Return how many bytes the vectors have at most."""
+        active = np.concatenate([part.active() for part in self._parts()])[self.first]
+        return int((np.minimum(active, self.words) + self.summary_words).sum()) * 8
+
     def excess(self, most_bytes: int) -> str:
         """Return the limit that the rules exceed, in words; nothing if they exceed none."""
-        if len(self.first) * (self.words + self.summary_words) * 8 > most_bytes:
+        if self.most_bytes() > most_bytes:
             return f"{MOST_VECTOR_BYTES >> 20} MiB for the combinations of rules"
         for found, keys in zip(self.sweeps, (KEYS32, KEYS128, KEYS32), strict=True):
             if len(level_bases(found.intervals - 1, keys)) > MOST_LEVELS:
@@ -190,37 +200,42 @@ class _Plan:
 
     def chain(self) -> Chain:
         """Return the chain."""
-        peer4, peer6, service, subjects = np.split(self.vector.astype(np.uint32), self._cuts())
+        content, starts = self._vectors()
+        of_each = np.split(starts[self.vector], self._cuts())
         acts = np.array([rule.action not in TERMINAL for rule in self.rules], np.bool_)
         return Chain(
             self.rules,
             self.words,
             self.summary_words,
-            _index32(self.sweeps[0], peer4),
-            _index128(self.sweeps[1], peer6),
-            _index32(self.sweeps[2], service),
-            subjects,
+            _index32(self.sweeps[0], of_each[0]),
+            _index128(self.sweeps[1], of_each[1]),
+            _index32(self.sweeps[2], of_each[2]),
+            of_each[3],
             self.groups.any_of(acts),
-            self._rows(),
+            content,
         )
+
+    def _parts(self) -> tuple[Sweep | _Groups, ...]:
+        return (*self.sweeps, self.groups)
 
     def _cuts(self) -> Places:
         return np.cumsum([found.intervals for found in self.sweeps])
 
-    def _rows(self) -> U64:
-        rows = np.zeros((len(self.first), self.summary_words + self.words), np.uint64)
-        if not rows.size:
-            return rows
-        cuts = self._cuts()
-        bounds = np.searchsorted(self.first, cuts)
-        starts = np.append(0, cuts)
-        parts: tuple[Sweep | _Groups, ...] = (*self.sweeps, self.groups)
-        for number, part in enumerate(parts):
-            begin, end = np.append(0, bounds)[number], np.append(bounds, len(rows))[number]
-            places = self.first[begin:end] - starts[number]
-            part.fill(rows[begin:end], places, self.summary_words * WORD_BITS)
-        _summarize(rows, self.summary_words)
-        return rows
+    def _vectors(self) -> tuple[U64, U32]:
+        """Return all vectors, and where each begins."""
+        if not self.words:
+            return np.empty(0, np.uint64), np.zeros(len(self.first), np.uint32)
+        parts = [compact(rows) for rows in self._blocks()]
+        lengths = np.concatenate([length for _, length in parts])
+        starts = np.cumsum(lengths) - lengths
+        return np.concatenate([content for content, _ in parts]), starts.astype(np.uint32)
+
+    def _blocks(self) -> Iterator[U64]:
+        cuts = np.append(0, self._cuts())
+        bounds = np.append(np.searchsorted(self.first, cuts), len(self.first))
+        for number, part in enumerate(self._parts()):
+            places = self.first[bounds[number] : bounds[number + 1]] - cuts[number]
+            yield from part.blocks(places, self.words)
 
 
 def _plan(rules: Sequence[Rule], subject_count: int) -> _Plan:
@@ -242,13 +257,6 @@ def _content(sweeps: Iterable[Sweep], groups: _Groups) -> Iterable[npt.NDArray[A
     for found in sweeps:
         yield from (*found.lasts, found.at, found.rule)
     yield from (groups.of_rule, groups.has)
-
-
-def _summarize(rows: U64, summary_words: int) -> None:
-    """Set bit `w` of the summary where word `w` is not zero."""
-    marks = np.zeros((len(rows), summary_words * WORD_BITS), np.bool_)
-    marks[:, : rows.shape[1] - summary_words] = rows[:, summary_words:] != 0
-    rows[:, :summary_words] = np.packbits(marks, axis=1, bitorder="little").view("<u8")
 
 
 def _index32(found: Sweep, vectors: U32) -> Index:

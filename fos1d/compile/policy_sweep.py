@@ -9,7 +9,7 @@ keys are derived from the rules themselves: nobody can choose rules whose signat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +24,14 @@ Places = npt.NDArray[np.int64]
 Columns = tuple[U64, ...]
 
 LOW = (1 << 64) - 1
+# Vectors that are made at a time.
+BLOCK = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
-    """The toggles of a dimension: at interval `at[i]` the bit of rule `rule[i]` changes.
+    """The toggles of a dimension: at interval `at[i]` the bit of rule `rule[i]` changes. Those that
+    set a bit come first: `begins` of them.
 
     `lasts` is the last value of each interval but the last, as columns of 64-bit words, the
     highest first.
@@ -37,6 +40,7 @@ class Sweep:
     lasts: Columns = field(repr=False)
     at: Places = field(repr=False)
     rule: Places = field(repr=False)
+    begins: int
 
     @property
     def intervals(self) -> int:
@@ -52,12 +56,26 @@ class Sweep:
         np.bitwise_xor.at(toggled, self.at, key[self.rule])
         return np.bitwise_xor.accumulate(toggled)
 
-    def fill(self, rows: U64, intervals: Places, first_bit: int) -> None:
-        """Write the vectors of some intervals, in ascending order, into rows of zeros."""
+    def active(self) -> Places:
+        """Return how many rules match in each interval."""
+        begins = np.bincount(self.at[: self.begins], minlength=self.intervals)
+        ends = np.bincount(self.at[self.begins :], minlength=self.intervals)
+        return np.cumsum(begins - ends)
+
+    def blocks(self, intervals: Places, words: int) -> Iterator[U64]:
+        """Yield the vectors of some intervals, in ascending order, block by block."""
         group = np.searchsorted(intervals, self.at)
-        seen = group < len(intervals)
-        toggle_bits(rows, group[seen], self.rule[seen] + first_bit)
-        np.bitwise_xor.accumulate(rows, axis=0, out=rows)
+        order = np.argsort(group, kind="stable")
+        group, rule = group[order], self.rule[order]
+        carry = np.zeros(words, np.uint64)
+        for begin in range(0, len(intervals), BLOCK):
+            rows = np.zeros((min(BLOCK, len(intervals) - begin), words), np.uint64)
+            here = slice(*np.searchsorted(group, (begin, begin + len(rows))))
+            toggle_bits(rows, group[here] - begin, rule[here])
+            rows[0] ^= carry
+            np.bitwise_xor.accumulate(rows, axis=0, out=rows)
+            carry = rows[-1].copy()
+            yield rows
 
 
 def sweep(spans_of_rules: Sequence[Sequence[Span]], bits: int) -> Sweep:
@@ -73,7 +91,8 @@ def sweep(spans_of_rules: Sequence[Sequence[Span]], bits: int) -> Sweep:
     starts, at = ranked(borders)
     is_zero = len(starts[0]) > 0 and not any(int(column[0]) for column in starts)
     starts = tuple(column[int(is_zero) :] for column in starts)
-    return Sweep(_before(starts), at + (not is_zero), np.concatenate((rule, rule[ended])))
+    rules = np.concatenate((rule, rule[ended]))
+    return Sweep(_before(starts), at + (not is_zero), rules, len(rule))
 
 
 def ranked(columns: Columns) -> tuple[Columns, Places]:
@@ -112,6 +131,23 @@ def toggle_bits(rows: U64, row: Places, bit: Places) -> None:
     """Toggle each bit in the row beside it. The rows are contiguous."""
     mask = np.uint64(1) << (bit & 63).astype(np.uint64)
     np.bitwise_xor.at(rows.reshape(-1), row * rows.shape[1] + (bit >> 6), mask)
+
+
+def compact(rows: U64) -> tuple[U64, Places]:
+    """Return vectors as the data path has them behind each other, and the words of each: summary
+    words (bit `w`: word `w` is not zero), and the words that are not zero."""
+    summary_words = -(-rows.shape[1] // 64)
+    used = np.zeros((len(rows), summary_words * 64), np.bool_)
+    used[:, : rows.shape[1]] = rows != 0
+    lengths = summary_words + used.sum(axis=1)
+    starts = np.cumsum(lengths) - lengths
+    row, word = np.nonzero(used)
+    content = np.empty(int(lengths.sum()), np.uint64)
+    summaries = np.packbits(used, axis=1, bitorder="little").view("<u8")
+    content[starts[:, None] + np.arange(summary_words)] = summaries
+    nth = np.arange(len(row)) - np.searchsorted(row, row)
+    content[starts[row] + summary_words + nth] = rows[row, word]
+    return content, lengths
 
 
 def _columns(numbers: Sequence[int], bits: int) -> Columns:

@@ -93,7 +93,7 @@ def policy_places(chains: Sequence[Chain], flags: Sequence[Sequence[int]]) -> Ta
 
 def _fill_head(head: np.void, chain: Chain, arrays: _Arrays) -> None:
     head["words"], head["summary_words"] = chain.words, chain.summary_words
-    head["vector_base"] = arrays.append("policy_words", chain.rows.reshape(-1))
+    head["vector_base"] = arrays.append("policy_words", chain.content)
     for name, index in (("peer4", chain.peer4), ("service", chain.service)):
         _fill_index(head[name], index, ("keys",), "policy_tree32", NODE32, arrays)
     _fill_index(head["peer6"], chain.peer6, ("high", "low"), "policy_tree128", NODE128, arrays)

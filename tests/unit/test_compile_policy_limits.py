@@ -54,8 +54,9 @@ def rows_at(chain: Chain, tables: dict[str, np.ndarray], family: int, address: i
     """Return the rules whose peers an address is among."""
     head = tables["policy_heads"][0]
     find = find32 if family == 4 else find128
-    row = chain.rows[find(tables, head[f"peer{family}"], address)][chain.summary_words :]
-    return [rule for rule in range(len(chain.rules)) if int(row[rule >> 6]) >> (rule & 63) & 1]
+    start = find(tables, head[f"peer{family}"], address)
+    summary, word = (int(found) for found in np.append(chain.content, 0)[start : start + 2])
+    return [rule for rule in range(len(chain.rules)) if summary and word >> rule & 1]
 
 
 @pytest.mark.parametrize(("family", "top"), [(4, TOP4), (6, TOP6)])
@@ -84,7 +85,8 @@ def test_equal_vectors_are_kept_once() -> None:
     ranges = tuple((n * 10, n * 10 + 4) for n in range(50_000))
     chain = compile_chain([Rule(ALL, Peers(v4=ranges)), Rule(ALL, Peers(v4=ranges[::2]))], 1000)
     assert len(chain.peer4.vectors) == 100_000
-    assert len(chain.rows) == 3
+    # Of both rules, of the first one, and of none, which has a summary only.
+    assert len(chain.content) == 5
 
 
 def test_effects_are_told_by_subject() -> None:
@@ -148,7 +150,7 @@ def test_too_many_combinations_name_the_first_rule_beyond() -> None:
 
 def test_chains_share_the_room() -> None:
     rules = random_rules(100)
-    need = compile_chain(rules, 1).rows.nbytes
+    need = compile_chain(rules, 1).content.nbytes
     compile_chains([rules, rules], 1, 2 * need)
     with pytest.raises(PolicyLimit):
         compile_chains([rules, rules], 1, 2 * need - 1)

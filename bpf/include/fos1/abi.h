@@ -277,8 +277,8 @@ enum fos1_policy_rule_flag {
 	FOS1_RULE_LIMITED = 2,
 };
 
-/* A search tree over the sorted lower bounds of intervals, and where the
- * vector numbers of its intervals begin in policy_intervals.
+/* A search tree over the last values of intervals, and where in
+ * policy_intervals it begins to say which vector each interval has.
  */
 struct fos1_index {
 	__u32 levels;
@@ -287,8 +287,9 @@ struct fos1_index {
 };
 FOS1_SIZE(struct fos1_index, 32);
 
-/* A chain: its rules start at rule_base, its bit vectors at vector_base, each
- * of summary_words (bit w: word w is not zero) and then words.
+/* A chain: its rules start at rule_base, its bit vectors at vector_base. A
+ * vector is summary_words (bit w: word w is not zero), and behind them those of
+ * its words that are not zero; it is named by where it begins.
  */
 struct fos1_policy_chain_head {
 	__u32 words;
@@ -354,7 +355,7 @@ enum fos1_place_flag {
 	FOS1_PLACE_ROUTER = 16,
 };
 
-/* A place: by chain, the number of the vector of the rules that apply to it. */
+/* A place: by chain, where the vector of the rules begins that apply to it. */
 struct fos1_place {
 	__u32 vector[4];
 	__u32 flags[4];

@@ -5,7 +5,7 @@
  * A rule is one bit. Three bit vectors say which rules apply to the place, to
  * the peer's address and to the service; what all three have applies. Static
  * B+ trees find the vectors of an address and of a service, one cache line a
- * level; summaries skip the words that are zero.
+ * level; a vector is its summary words and the words that are not zero.
  *
  * Writer: the daemon, once, before the maps are frozen and their program is
  * attached; changed rules are a new set of maps. Readers: the programs. They
@@ -50,8 +50,9 @@ struct question {
 	u8 pad[3];
 };
 
-/* A way along the rules that apply: where the three vectors start, the words
- * and rules not yet visited.
+/* A way along the rules that apply: where the summary words of each vector
+ * begin, and the words that the current one marks; the words and rules not yet
+ * visited.
  */
 struct walk {
 	u32 summary_at[CLASSIFY_VECTORS];
@@ -80,6 +81,16 @@ static __always_inline u32 lowest_bit(u64 word)
 	bit += !!(word & 0xcccccccc) << 1;
 	bit += !!(word & 0xaaaaaaaa);
 	return bit;
+}
+
+/* Number of bits set; BPF has no instruction for it either. */
+static __always_inline u32 bits_set(u64 word)
+{
+	word -= (word >> 1) & 0x5555555555555555ULL;
+	word = (word & 0x3333333333333333ULL) +
+	       ((word >> 2) & 0x3333333333333333ULL);
+	word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+	return (word * 0x0101010101010101ULL) >> 56;
 }
 
 /* 1 if a is below b, without a branch to mispredict. */
@@ -179,9 +190,7 @@ static __always_inline u64 policy_word(u32 at)
 static __always_inline void aim(struct walk *walk, u32 which,
 				struct fos1_policy_chain_head *head, u32 vector)
 {
-	u32 length = head->summary_words + head->words;
-
-	walk->summary_at[which] = head->vector_base + vector * length;
+	walk->summary_at[which] = head->vector_base + vector;
 	walk->word_at[which] = walk->summary_at[which] + head->summary_words;
 }
 
@@ -220,12 +229,36 @@ static __always_inline void walk_begin(struct walk *walk,
 		      policy_find32(&head->service, question->service)));
 }
 
-/* What all three vectors have at an offset. */
-static __always_inline u64 conjunction(const u32 at[CLASSIFY_VECTORS],
-				       u32 offset)
+/* Go on to the next summary word: which words all three vectors have. */
+static __always_inline u64 next_words(struct walk *walk)
 {
-	return policy_word(at[0] + offset) & policy_word(at[1] + offset) &
-	       policy_word(at[2] + offset);
+	u64 words = ~0ULL;
+
+#pragma unroll
+	for (u32 i = 0; i < CLASSIFY_VECTORS; i++) {
+		u32 at = walk->summary_at[i] + walk->summary;
+
+		if (walk->summary)
+			walk->word_at[i] += bits_set(policy_word(at - 1));
+		words &= policy_word(at);
+	}
+	walk->summary++;
+	return words;
+}
+
+/* What all three vectors have in a word of the current summary word. */
+static __always_inline u64 word_rules(const struct walk *walk, u32 bit)
+{
+	u64 before = (1ULL << (bit & 63)) - 1, rules = ~0ULL;
+
+#pragma unroll
+	for (u32 i = 0; i < CLASSIFY_VECTORS; i++) {
+		u32 at = walk->summary_at[i] + walk->summary - 1;
+		u64 marks = policy_word(at) & before;
+
+		rules &= policy_word(walk->word_at[i] + bits_set(marks));
+	}
+	return rules;
 }
 
 /* Make one step. True if walk->rules holds rules to visit, of which the first
@@ -236,12 +269,13 @@ static __always_inline bool walk_on(struct walk *walk)
 	if (walk->rules)
 		return true;
 	if (walk->words) {
-		walk->word = (walk->summary - 1) * 64 + lowest_bit(walk->words);
+		u32 bit = lowest_bit(walk->words);
+
+		walk->word = (walk->summary - 1) * 64 + bit;
 		walk->words &= walk->words - 1;
-		walk->rules = conjunction(walk->word_at, walk->word);
+		walk->rules = word_rules(walk, bit);
 	} else {
-		walk->words = conjunction(walk->summary_at, walk->summary);
-		walk->summary++;
+		walk->words = next_words(walk);
 	}
 	return walk->rules;
 }
