@@ -87,11 +87,14 @@ is_ipv6_next_hop(const struct fos1_policy_route *way)
 	return way->next_hop[1] | way->next_hop[2] | way->next_hop[3];
 }
 
-/* Look a packet's destination up in another table (Linux 6.6 and later). */
+/* Look the next hop, or else a packet's destination, up in a table (Linux 6.6
+ * and later).
+ */
 static __always_inline bool table_route(struct __sk_buff *skb,
 					const struct packet *packet, u32 table,
 					struct fos1_policy_route *way)
 {
+	bool has_next = way->next_hop[0] || is_ipv6_next_hop(way);
 	struct bpf_fib_lookup route = {
 		.family = packet->is_v6 ? ROUTING_INET6 : ROUTING_INET,
 		.ifindex = skb->ifindex,
@@ -99,14 +102,22 @@ static __always_inline bool table_route(struct __sk_buff *skb,
 	};
 	long result;
 
-	__builtin_memcpy(route.ipv6_src, packet->source, 16);
-	__builtin_memcpy(route.ipv6_dst, packet->dest, 16);
+	if (has_next) {
+		route.family = is_ipv6_next_hop(way) ? ROUTING_INET6
+						     : ROUTING_INET;
+		__builtin_memcpy(route.ipv6_dst, way->next_hop, 16);
+	} else {
+		__builtin_memcpy(route.ipv6_src, packet->source, 16);
+		__builtin_memcpy(route.ipv6_dst, packet->dest, 16);
+	}
 	result = bpf_fib_lookup(skb, &route, sizeof(route),
 				BPF_FIB_LOOKUP_DIRECT | BPF_FIB_LOOKUP_TBID);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS &&
 	    result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return false;
 	way->ifindex = route.ifindex;
+	if (has_next)
+		return true;
 	__builtin_memcpy(way->next_hop, route.ipv6_dst, 16);
 	if (!packet->is_v6 && route.family == ROUTING_INET)
 		way->next_hop[1] = way->next_hop[2] = way->next_hop[3] = 0;
