@@ -15,6 +15,7 @@ from dataclasses import replace
 from types import FrameType
 
 from fos1d.errors import Fos1Error, KernelError, SourceError
+from fos1d.explain import explain
 from fos1d.inquiry import details_of, plan_view
 from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.connections import has_workloads, recount
@@ -34,6 +35,7 @@ from fos1d.report.api import ApiServer
 from fos1d.report.desk import Details, PlanView, Revision
 from fos1d.report.details import DetailFiles
 from fos1d.report.events import Event, Events, EventType
+from fos1d.report.explanation import Explanation, Question
 from fos1d.report.journal import Log
 from fos1d.report.ledger import Ledger
 from fos1d.report.notify import Notifier
@@ -410,6 +412,15 @@ class Daemon:
     def _plan(self, files: Mapping[str, bytes] | None) -> PlanView:
         snapshot = self._snapshot() if files is None else snapshot_of(files)
         return plan_view(snapshot, self._memory, self._kernel, self._options)
+
+    def explain(self, question: Question, timeout_s: float) -> Explanation:
+        """Say what the loaded programs do to a packet; change nothing.
+
+        Raises ValueError for an interface or workload that is not there.
+        """
+        work = self._wakes.submit(lambda: explain(question, self._memory, self._kernel))
+        explanation: Explanation = work.result(timeout_s)
+        return explanation
 
     def suspend(self, seconds: float | None) -> World:
         """Stop making passes, for a while or until resumed."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import AF_INET, AF_INET6
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -58,6 +60,12 @@ class Netlink:
         """Return all interfaces of this network namespace, by name."""
         found = (_link(message) for message in self._route.get_links())
         return {link.interface.name: link for link in found}
+
+    def addresses(self) -> set[IPv4Address | IPv6Address]:
+        """Return this machine's own addresses."""
+        found = (message.get_attr("IFA_LOCAL") for message in self._route.get_addr(family=AF_INET))
+        six = (message.get_attr("IFA_ADDRESS") for message in self._route.get_addr(family=AF_INET6))
+        return {ip_address(address) for address in (*found, *six) if address}
 
     def qdisc_at(self, interface: int, handle: int) -> str | None:
         """Return the kind of the qdisc with that handle on an interface."""

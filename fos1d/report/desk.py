@@ -9,6 +9,7 @@ from typing import Protocol
 from fos1d.model.diagnostic import Diagnostic
 from fos1d.model.identity import ResourceId
 from fos1d.report.events import Event
+from fos1d.report.explanation import Explanation, Question
 from fos1d.report.status import World
 
 
@@ -142,6 +143,12 @@ class Desk(Protocol):
 
     def plan(self, files: Mapping[str, bytes] | None, timeout_s: float) -> PlanView:
         """Plan the given files (path to content), or the source as it is; change nothing."""
+
+    def explain(self, question: Question, timeout_s: float) -> Explanation:
+        """Say what the loaded programs do to a packet; change nothing.
+
+        Raises ValueError for an interface or workload that is not there.
+        """
 
     def suspend(self, seconds: float | None) -> World:
         """Stop making passes, for a while or until resumed."""
