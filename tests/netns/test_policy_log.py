@@ -86,7 +86,7 @@ def test_a_restarted_daemon_reads_on(site: Site) -> None:
     site.router.start()
     until(lambda: logged(site), 5)
     (site.router.policy / "watch.yaml").unlink()
-    site.router.ctl("reconcile", "--wait")
+    until(lambda: not site.router.condition("enpol", "watch"), 5)
     site.router.write("watch.yaml", LOGGING)
     in_force(site.router, "watch")
     before = len(logged(site))
