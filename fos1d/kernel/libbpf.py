@@ -185,6 +185,7 @@ PROTOTYPES: dict[str, Prototype] = {
     "bpf_map__map_flags": (c_uint32, [c_void_p]),
     "bpf_program__name": (c_char_p, [c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
+    "bpf_prog_bind_map": (c_int, [c_int, c_int, c_void_p]),
     "bpf_program__type": (c_int, [c_void_p]),
     "bpf_program__flags": (c_uint32, [c_void_p]),
     "bpf_program__set_flags": (c_int, [c_void_p, c_uint32]),

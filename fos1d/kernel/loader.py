@@ -7,7 +7,7 @@ import hashlib
 import mmap
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from ctypes import c_size_t, c_void_p
 from dataclasses import dataclass
@@ -134,10 +134,14 @@ def _load_object(
         opened = stack.enter_context(_opened(data, name))
         handle = _choose(opened, function)
         _set_knobs(opened, program)
+        # To bind a map is to change its name.
+        ours = [pointer for name, pointer in opened.maps() if name in dict(program.maps)]
         fresh = _bind_maps(opened, program, bpffs, stack, instead)
         if isinstance(program.code, UserObject):
             _without_frags(handle, program)
         _load_into_kernel(opened, handle)
+        if isinstance(program.code, BuiltIn):
+            _hold_maps(opened, handle, ours)
         _check_bindings(opened, handle, program, bpffs)
         for path, pointer in fresh:
             bpffs.put(Fd(lib().bpf_map__fd(pointer)), path)
@@ -285,6 +289,15 @@ def _bind_maps(
             else:
                 fresh.append((path, pointer))
     return fresh
+
+
+def _hold_maps(opened: _Object, handle: int, maps: Iterable[int]) -> None:
+    """Have a program hold all maps that it is bound to, as its pin says: by itself it gets those
+    that its code names, of all that its object has."""
+    number = lib().bpf_program__fd(handle)
+    for pointer in maps:
+        what = f"have {opened.name} hold its maps"
+        call("bpf_prog_bind_map", number, lib().bpf_map__fd(pointer), None, what=what)
 
 
 def _check_bindings(opened: _Object, handle: int, program: Program, bpffs: Bpffs) -> None:
