@@ -12,6 +12,7 @@ ANCHOR_ENUM(fos1_flow_bit);
 ANCHOR_ENUM(fos1_lifetime);
 ANCHOR_ENUM(fos1_stage);
 ANCHOR_ENUM(fos1_judged_bit);
+ANCHOR_ENUM(fos1_lifeline);
 ANCHOR_ENUM(fos1_policy_chain);
 ANCHOR_ENUM(fos1_policy_action);
 ANCHOR_ENUM(fos1_policy_rule_flag);

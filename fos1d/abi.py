@@ -54,6 +54,13 @@ class JudgedBit(IntEnum):
     JUDGED_SHIFT = 16
 
 
+class Lifeline(IntEnum):
+    """enum fos1_lifeline."""
+
+    LIFELINE_SHIFT = 16
+    LIFELINE_ASKS = 16777216
+
+
 class Lifetime(IntEnum):
     """enum fos1_lifetime."""
 
@@ -534,7 +541,7 @@ KNOBS: dict[str, dict[str, Knob]] = {
     },
     "cgroup_policy": {
         "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),
-        "failsafe_port": Knob(2, 16, "TCP ports of the router, in host order, that policies never close"),
+        "failsafe_port": Knob(4, 16, "ports that policies never close to the router: fos1_lifeline, the protocol shifted, and the port in host order"),
         "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
         "policy_generation": Knob(4, 1, "digest of the rules, by which flows know what judged them"),
     },
@@ -549,7 +556,7 @@ KNOBS: dict[str, dict[str, Knob]] = {
     },
     "tc_policy": {
         "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),
-        "failsafe_port": Knob(2, 16, "TCP ports of the router, in host order, that policies never close"),
+        "failsafe_port": Knob(4, 16, "ports that policies never close to the router: fos1_lifeline, the protocol shifted, and the port in host order"),
         "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
         "policy_generation": Knob(4, 1, "digest of the rules, by which flows know what judged them"),

@@ -25,6 +25,7 @@ from fos1d.kernel.policy_events import PolicyEvents
 from fos1d.kernel.port import RealKernel
 from fos1d.kernel.workloads.watch import Places, WorkloadWatch, find_workloads
 from fos1d.kinds.admission import Admission
+from fos1d.model.failsafe import own_tcp_ports
 from fos1d.model.identity import ResourceId
 from fos1d.model.packet import LoggedPacket
 from fos1d.model.snapshot import Blob, Snapshot
@@ -60,18 +61,9 @@ def options_of(settings: Settings) -> Options:
     return Options(
         settings.node.name,
         settings.node.labels,
-        failsafe_tcp_ports(settings),
+        settings.reconcile.failsafe_ports,
         settings.kernel.max_flows,
         settings.reconcile.prune_limit_percent,
-    )
-
-
-def failsafe_tcp_ports(settings: Settings) -> tuple[int, ...]:
-    """Return the TCP ports of this machine that no manifest may block."""
-    return tuple(
-        port.port
-        for port in settings.reconcile.failsafe_ports
-        if (port.direction, port.protocol) == ("in", "tcp")
     )
 
 
@@ -81,7 +73,7 @@ def kernel_of(
     """Return this machine's kernel, used as the settings say; by itself it looks for workloads."""
     paths, places = settings.paths, places_of(settings)
     look = workloads or (lambda: find_workloads(places))
-    ports = failsafe_tcp_ports(settings)
+    ports = own_tcp_ports(settings.reconcile.failsafe_ports)
     return RealKernel(paths.bpffs, settings.kernel.tc_attach, paths.cgroup_mount, look, ports)
 
 

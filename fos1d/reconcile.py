@@ -18,6 +18,7 @@ from fos1d.kinds.policy_compiled import PolicyStore
 from fos1d.kinds.policy_lower import PolicyView
 from fos1d.kinds.reading import Reader
 from fos1d.model.facts import Facts
+from fos1d.model.failsafe import FailsafePort
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Attachment, KernelObject, Key, State
 from fos1d.model.snapshot import Snapshot
@@ -34,7 +35,7 @@ class Options:
 
     node_name: str = ""
     node_labels: Mapping[str, str] = field(default_factory=dict)
-    failsafe_tcp_ports: tuple[int, ...] = ()
+    failsafe_ports: tuple[FailsafePort, ...] = ()
     most_flows: int = 65536
     prune_limit_percent: int = 50
 
@@ -128,7 +129,7 @@ def lower(admission: Admission, memory: Memory, facts: Facts, options: Options) 
         here,
         memory.reader.lists,
         memory.policies,
-        options.failsafe_tcp_ports,
+        options.failsafe_ports,
         options.most_flows,
     )
     return assemble(list(admission.in_force.values()), context)

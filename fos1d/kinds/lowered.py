@@ -9,6 +9,7 @@ from fos1d.compile.lists import ListStore
 from fos1d.kinds.policy_compiled import PolicyStore
 from fos1d.model.condition import Condition, ConditionType, Status
 from fos1d.model.facts import Facts
+from fos1d.model.failsafe import FailsafePort
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import KernelObject, Key, key_of
 
@@ -20,7 +21,7 @@ class Context:
     facts: Facts
     lists: ListStore
     policies: PolicyStore = field(default_factory=PolicyStore)
-    failsafe_tcp_ports: tuple[int, ...] = ()
+    failsafe_ports: tuple[FailsafePort, ...] = ()
     most_flows: int = 65536
 
 

@@ -30,7 +30,7 @@ from fos1d.kinds.network_policy import Route as RouteSpec
 from fos1d.kinds.policy_compiled import Compiled, as_far_as_it_goes, compiled_rules
 from fos1d.kinds.policy_places import Place, Places, places_of, selects
 from fos1d.kinds.policy_rules import PolicyRules, RuleSource, Selected, policy_rules
-from fos1d.kinds.program_knobs import Knobs, failsafe_knobs
+from fos1d.kinds.program_knobs import Knobs, lifeline_knobs
 from fos1d.kinds.program_lower import flow_maps, map_of_shape
 from fos1d.kinds.rules import Peer
 from fos1d.model.facts import Facts, Interface
@@ -293,7 +293,7 @@ class _Wanted:
             "policy_generation": self.compiled.version,
             "link_header_bytes": interface.link_header_bytes if interface else 0,
             "adoption_ns": ADOPTION_S * int(abi.Time.NS_PER_SECOND),
-            **failsafe_knobs(self.context.failsafe_tcp_ports),
+            **lifeline_knobs(self.context.failsafe_ports),
         }
 
     def _program(self, hook: Hook | CgroupHook, code: BuiltIn, knobs: Knobs) -> Program:

@@ -17,6 +17,7 @@ from fos1d.kinds.program import EBPFProgram
 from fos1d.kinds.program_knobs import Knobs, filter_knobs, tracks_flows
 from fos1d.kinds.program_lists import blacklist_of, list_knobs, tables_of, user_lists
 from fos1d.model.facts import Interface
+from fos1d.model.failsafe import own_tcp_ports
 from fos1d.model.identity import Origin
 from fos1d.model.objects import (
     Attachment,
@@ -132,7 +133,7 @@ def _filter_part(
 ) -> _Part:
     resource = declared.resource
     listed = blacklist_of(resource, declared.origin, declared.files, context.lists)
-    knobs = filter_knobs(resource.spec.settings, context.failsafe_tcp_ports)
+    knobs = filter_knobs(resource.spec.settings, own_tcp_ports(context.failsafe_ports))
     knobs |= {
         "link_header_bytes": interface.link_header_bytes,
         "counts_loopback": interface.index == 1,

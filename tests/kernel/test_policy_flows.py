@@ -290,7 +290,8 @@ def test_failsafe_ports_are_the_routers_own(router: Router, namespace: lab.Names
     namespace.ip("address", "add", f"{INSIDE[4]}/24", "dev", "v1")
     namespace.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
     namespace.ip("route", "add", "203.0.113.0/24", "via", "10.0.0.1", "dev", "v1")
-    router.rules([], [], (POLICED, POLICED), failsafe_ports=1, failsafe_port=(22,) + (0,) * 15)
+    ports = (f.TCP << 16 | 22,) + (0,) * 15
+    router.rules([], [], (POLICED, POLICED), failsafe_ports=1, failsafe_port=ports)
     ssh = segment(4, dport=22)
     assert router.comes(ssh)
     assert router.goes(answer(ssh)), "and its answers"

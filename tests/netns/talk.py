@@ -27,6 +27,19 @@ def in_force(router: Router, name: str) -> None:
     until(lambda: router.ready("enpol", name), 15, f"{name} is Ready")
 
 
+def remove(router: Router, file: str) -> None:
+    """Remove the last manifest, and confirm that this is meant."""
+    (router.policy / file).unlink()
+    until(lambda: router.status()["held"], 10, "the removal waits for a person")
+    router.ctl("confirm")
+
+
+def settled(wan: Namespace, router: Router, lan: Namespace) -> None:
+    """Wait until no host doubts its IPv6 addresses any more (RFC 4862, 5.4)."""
+    hosts = (wan, router.namespace, lan)
+    until(lambda: not any(host.ip("-6", "addr", "show", "tentative") for host in hosts), 10)
+
+
 def family_of(address: str) -> socket.AddressFamily:
     """Return the address family of an address."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET

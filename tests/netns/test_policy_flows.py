@@ -9,8 +9,7 @@ import pytest
 
 from tests.flow import steady_flow
 from tests.netns.conftest import LAN4, LAN6, WAN4, WAN6, Site
-from tests.netns.talk import connect, connects, echo, in_force, is_answered, network_policy
-from tests.running import until
+from tests.netns.talk import connect, connects, echo, in_force, is_answered, network_policy, settled
 
 pytestmark = pytest.mark.netns
 
@@ -30,10 +29,10 @@ def ports_allowed(*ports: int) -> str:
 @pytest.mark.parametrize(("near", "far"), [(f"{WAN4}.2", f"{LAN4}.2"), (f"{WAN6}:2", f"{LAN6}:2")])
 def test_a_revoked_permission_stops_an_open_connection(site: Site, near: str, far: str) -> None:
     site.router.write("wan.yaml", ports_allowed(PORT, PORT + 1))
+    settled(site.wan, site.router, site.lan)
     site.router.start()
     in_force(site.router, "wan")
     with echo(site.lan, far, PORT, PORT + 1):
-        until(lambda: connects(site.wan, near, far, PORT), 5)
         kept = connect(site.wan, near, far, PORT)
         revoked = connect(site.wan, near, far, PORT + 1)
         assert kept and revoked

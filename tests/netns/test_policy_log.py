@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.netns.conftest import LAN4, LAN6, WAN4, WAN6, Site
-from tests.netns.talk import connects, echo, in_force, network_policy
+from tests.netns.talk import connects, echo, in_force, network_policy, remove, settled
 from tests.running import until
 
 pytestmark = pytest.mark.netns
@@ -32,6 +32,7 @@ def logged(site: Site) -> list[dict[str, Any]]:
 
 def test_a_logged_packet_is_a_line_with_fields(site: Site) -> None:
     site.router.write("watch.yaml", LOGGING)
+    settled(site.wan, site.router, site.lan)
     site.router.start()
     in_force(site.router, "watch")
     with echo(site.lan, f"{LAN4}.2", 8080):
@@ -67,6 +68,7 @@ def test_a_logged_packet_is_a_line_with_fields(site: Site) -> None:
 
 def test_a_flood_writes_ten_lines_a_second(site: Site) -> None:
     site.router.write("watch.yaml", LOGGING)
+    settled(site.wan, site.router, site.lan)
     site.router.start()
     in_force(site.router, "watch")
     assert site.ping(f"{WAN6}:2", f"{LAN6}:2", count=100)
@@ -78,6 +80,7 @@ def test_a_flood_writes_ten_lines_a_second(site: Site) -> None:
 
 def test_a_restarted_daemon_reads_on(site: Site) -> None:
     site.router.write("watch.yaml", LOGGING)
+    settled(site.wan, site.router, site.lan)
     site.router.start()
     in_force(site.router, "watch")
     site.router.kill()
@@ -85,8 +88,7 @@ def test_a_restarted_daemon_reads_on(site: Site) -> None:
     assert not logged(site)
     site.router.start()
     until(lambda: logged(site), 5)
-    (site.router.policy / "watch.yaml").unlink()
-    until(lambda: not site.router.condition("enpol", "watch"), 5)
+    remove(site.router, "watch.yaml")
     site.router.write("watch.yaml", LOGGING)
     in_force(site.router, "watch")
     before = len(logged(site))

@@ -355,6 +355,14 @@ enum fos1_place_flag {
 	FOS1_PLACE_ROUTER = 16,
 };
 
+/* The knob failsafe_port of policies: a port | protocol << SHIFT, and ASKS
+ * where it is not the router's own but one that the router asks.
+ */
+enum fos1_lifeline {
+	FOS1_LIFELINE_SHIFT = 16,
+	FOS1_LIFELINE_ASKS = 1 << 24,
+};
+
 /* A place: by chain, where the vector of the rules begins that apply to it. */
 struct fos1_place {
 	__u32 vector[4];

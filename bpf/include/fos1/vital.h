@@ -27,9 +27,9 @@ struct {
 } operator_flows6 SEC(".maps");
 
 FOS1_CONFIG(u32, failsafe_ports, "how many of failsafe_port are set");
-FOS1_CONFIG(
-	u16, failsafe_port[FOS1_FAILSAFE_PORTS],
-	"TCP ports of the router, in host order, that policies never close");
+FOS1_CONFIG(u32, failsafe_port[FOS1_FAILSAFE_PORTS],
+	    "ports that policies never close to the router: fos1_lifeline, the "
+	    "protocol shifted, and the port in host order");
 
 enum vital_number {
 	PORT_DNS = 53,
@@ -61,11 +61,21 @@ static __always_inline bool is_for_neighbours(const struct packet *packet)
 	       type == LISTENER_REPORT_2;
 }
 
-static __always_inline bool is_failsafe_port(u16 port)
+/* Whether a port is a lifeline: one on which the router is asked (`near`), or,
+ * `asks`, one of others that it asks.
+ */
+static __always_inline bool is_failsafe_port(u32 protocol, u16 near, u16 far,
+					     bool asks)
 {
+	u32 asked = protocol << FOS1_LIFELINE_SHIFT;
+	u32 asking = asked | FOS1_LIFELINE_ASKS | far;
+
+	asked |= near;
 #pragma unroll
 	for (u32 i = 0; i < FOS1_FAILSAFE_PORTS; i++)
-		if (i < failsafe_ports && failsafe_port[i] == port)
+		if (i < failsafe_ports &&
+		    (failsafe_port[i] == asked ||
+		     (asks && failsafe_port[i] == asking)))
 			return true;
 	return false;
 }
@@ -90,10 +100,10 @@ static __always_inline bool is_lifeline(const struct packet *packet,
 
 	if (packet->is_later_fragment)
 		return false;
-	if (packet->protocol == IPPROTO_TCP && is_failsafe_port(near))
-		return true;
 	if (packet->protocol != IPPROTO_UDP && packet->protocol != IPPROTO_TCP)
 		return false;
+	if (is_failsafe_port(packet->protocol, near, far, is_out != is_answer))
+		return true;
 	if (far == PORT_DNS && is_out != is_answer)
 		return true;
 	return packet->protocol == IPPROTO_UDP && is_dhcp(near, far);
