@@ -63,6 +63,15 @@ def read_raw(fd: Fd, info: MapInfo, batch: int = BATCH) -> Iterator[tuple[bytes,
         position = token
 
 
+def read_whole(fd: Fd, info: MapInfo) -> Iterator[tuple[bytes, bytes]]:
+    """Yield keys and values; of a per-CPU map, the values of all CPUs behind each other."""
+    stride = _stride(info)
+    for keys, values in read_raw(fd, info):
+        for number in range(len(keys) // info.key_bytes):
+            key = keys[number * info.key_bytes :][: info.key_bytes]
+            yield key, values[number * stride :][:stride]
+
+
 def read_singly(fd: Fd, info: MapInfo) -> dict[bytes, bytes]:
     """Read a map element by element, for types without batches (program arrays)."""
     entries: dict[bytes, bytes] = {}

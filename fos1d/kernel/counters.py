@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -55,12 +56,24 @@ def _sum(per_cpu: bytes) -> Count:
 
 def rule_counts(bpffs: Bpffs) -> dict[int, Count]:
     """Return what each rule of the policies has matched, by its counter."""
-    counts: dict[int, Count] = {}
-    for path in bpffs.pins(state_family(SHARED_POLICY, "rule_stats")):
+    slots = {
+        int.from_bytes(key, "little"): int.from_bytes(value, "little") - 1
+        for key, value in _shared(bpffs, "rule_slots")
+    }
+    wanted = set(slots.values())
+    stats = {
+        number: _sum(value)
+        for number, (_, value) in enumerate(_shared(bpffs, "rule_stats"))
+        if number in wanted
+    }
+    return {counter: stats[slot] for counter, slot in slots.items() if slot in stats}
+
+
+def _shared(bpffs: Bpffs, name: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what a map holds that the policies' programs share; arrays in their order."""
+    for path in bpffs.pins(state_family(SHARED_POLICY, name)):
         with bpffs.open(path) as fd:
-            for key, value in contents.read_singly(fd, bpf.map_info(fd)).items():
-                counts[int.from_bytes(key, "little")] = _sum(value)
-    return counts
+            yield from contents.read_whole(fd, bpf.map_info(fd))
 
 
 def program_id(bpffs: Bpffs, path: str) -> int:

@@ -222,13 +222,13 @@ class _Wanted:
             self.lowered.add(claimant, *self.compiled.tables.values(), *self._maps().values())
 
     def add_places(self) -> None:
-        """Add the map of places and its entries."""
-        places = self._places_map()
+        """Add the map of places and its entries, and where these rules are counted."""
+        places, slots = self._places_map(), self._slots_map()
         records = policy_places(self.compiled.chains, self.compiled.rules.flags)
         packed = b"".join(sorted(self._record(place, records) for place in self.places.numbers))
         entries = Entries(places.path, PLACE_KEY.itemsize, PLACE.itemsize, packed, exclusive=True)
         for claimant in self.claimants:
-            self.lowered.add(claimant, places, entries)
+            self.lowered.add(claimant, places, slots, entries)
 
     def _record(self, place: Place, records: npt.NDArray[np.void]) -> bytes:
         key, value = np.zeros((), PLACE_KEY), records[self.places.numbers[place]].copy()
@@ -301,6 +301,7 @@ class _Wanted:
         known = {name: found.path for name, found in self._maps().items()}
         known |= {name: table.path for name, table in self.compiled.tables.items()}
         known |= {"policy_places": self._places_map().path}
+        known |= {"policy_slots": self._slots_map().path}
         bound = {name: path for name, path in known.items() if name in shapes}
         constants = tuple(sorted((k, v) for k, v in knobs.items() if k in abi.KNOBS[code.object]))
         content = self.context.facts.objects[code.object]
@@ -319,9 +320,15 @@ class _Wanted:
         family = state_family(SHARED_POLICY, f"places-{self.compiled.version:08x}")
         return map_of_shape(family, "policy_places", shape)
 
+    def _slots_map(self) -> Map:
+        shape = abi.MAPS[TC[Hook.TC_INGRESS].object]["policy_slots"]
+        family = state_family(SHARED_POLICY, f"slots-{self.compiled.version:08x}")
+        rules = sum(len(chain.rules) for chain in self.compiled.chains)
+        return map_of_shape(family, "policy_slots", shape, max(1, rules))
+
     def _maps(self) -> dict[str, Map]:
         shapes = {name: shape for code in CODES for name, shape in abi.MAPS[code.object].items()}
-        apart = self.compiled.tables.keys() | {"policy_places"}
+        apart = self.compiled.tables.keys() | {"policy_places", "policy_slots"}
         flows = {n: m for n, m in flow_maps(self.context).items() if n in shapes}
         return flows | {
             name: map_of_shape(state_family(SHARED_POLICY, name), name, shape)

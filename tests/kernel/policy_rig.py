@@ -56,6 +56,8 @@ PROGRAMS: dict[str, tuple[str, str, Hook | CgroupHook]] = {
     "receive": ("cgroup_policy", "fos1_cgroup_receive", CgroupHook.INGRESS),
     "send": ("cgroup_policy", "fos1_cgroup_send", CgroupHook.EGRESS),
 }
+# Maps that live as long as the rules.
+OF_THESE_RULES = {"policy_places", "policy_slots"}
 # Declared by a header that the program includes, and used by others only.
 UNUSED = {"workload_sockets"}
 Knobs = dict[str, int | tuple[int, ...]]
@@ -148,7 +150,7 @@ class Rig:
         names = {PROGRAMS[hook][0] for hook in hooks.split()}
         for name, shape in {n: s for o in names for n, s in abi.MAPS[o].items()}.items():
             if name not in {*TABLES, *UNUSED}:
-                owner = digest if name == "policy_places" else SHARED_POLICY
+                owner = digest if name in OF_THESE_RULES else SHARED_POLICY
                 self.shared[name] = map_of_shape(state_family(owner, name), name, shape)
                 wanted.append(self.shared[name])
         wanted.append(
@@ -246,9 +248,10 @@ class Rig:
 
     def counts(self) -> dict[int, tuple[int, int]]:
         """Return packets and bytes by rule counter."""
+        stats = list(self.entries("rule_stats").values())
         found = {}
-        for key, value in self.entries("rule_stats").items():
-            stat = np.frombuffer(value, STAT)
+        for key, value in self.entries("rule_slots").items():
+            stat = np.frombuffer(stats[int.from_bytes(value, "little") - 1], STAT)
             found[int.from_bytes(key, "little")] = (
                 int(stat["packets"].sum()),
                 int(stat["bytes"].sum()),

@@ -30,7 +30,7 @@ HOOKS: dict[Direction, tuple[str, str]] = {"ingress": ("in", "receive"), "egress
 CGROUP_PASS = 1
 FIRST_INTERFACE = 2
 ADOPTING = {"adoption_ns": 3600 * 10**9}
-STATE = ("new_flows4", "new_flows6", "flows4", "flows6", "rule_stats", "policed_since")
+STATE = ("new_flows4", "new_flows6", "flows4", "flows6", "rule_slots", "policed_since")
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ class Judged:
             self.talk(names, packets)
         for name in names if self.at_cgroup else ():
             self.router = Router(self.policies, adoption_s=3600)
-            self.rig.clear(*(what for what in STATE if what != "rule_stats"))
+            self.rig.clear(*(what for what in STATE if what != "rule_slots"))
             self.rig.put_place(self.place(name))
             self.talk([name], packets // len(names))
         counts = {counter: packets for counter, (packets, _) in self.rig.counts().items()}

@@ -318,6 +318,14 @@ struct fos1_policy_rule {
 };
 FOS1_SIZE(struct fos1_policy_rule, 32);
 
+/* Where a rule is counted: the index in rule_stats and one (beyond all:
+ * nowhere), and whether what it allows is limited.
+ */
+enum fos1_rule_slot {
+	FOS1_SLOT_NUMBER = 0x7fffffff,
+	FOS1_SLOT_LIMITED = 0x80000000,
+};
+
 /* A node of the search tree over 32-bit keys; spare keys are all ones. The
  * tree over 128-bit keys has nodes of fos1_set6_node.
  */

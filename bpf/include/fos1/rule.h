@@ -11,17 +11,45 @@
 #include <fos1/stats.h>
 #include <fos1/types.h>
 
-/* What a rule has matched, by fos1_policy_rule.counter, over all versions of
- * the rules. Writer: the programs; the daemon removes what no rule has. Full: a
- * rule is not counted, and counters_full is.
+/* What rules have matched, side by side, so that many fit into the caches.
+ * Writer: the programs. Reader: the daemon.
  */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FOS1_RULE_COUNTERS);
+	__type(key, u32);
+	__type(value, struct fos1_stat);
+} rule_stats SEC(".maps");
+
+/* Where in rule_stats a rule is counted, over all versions of the rules: by
+ * fos1_policy_rule.counter. Writer: the programs, when a rule first matches.
+ * Full: a rule is not counted, and counters_full is.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, FOS1_RULE_COUNTERS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, u64);
-	__type(value, struct fos1_stat);
-} rule_stats SEC(".maps");
+	__type(value, u32);
+} rule_slots SEC(".maps");
+
+/* How many slots of rule_stats are taken. Writer: the programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} rule_slots_taken SEC(".maps");
+
+/* The same by the rule's index in policy_rules: fos1_rule_slot, 0 if it has not
+ * matched yet. It lives as long as these rules. Writer: the programs.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FOS1_CHAINS * FOS1_POLICY_RULES);
+	__type(key, u32);
+	__type(value, u32);
+} policy_slots SEC(".maps");
 
 /* The buckets (bucket.h) of rules with a limit, and of what is logged, by the
  * same key. Writer: the programs. Full: no limit is kept, counters_full counts.
@@ -71,18 +99,61 @@ struct visit {
 	u32 answer;
 };
 
-static __always_inline void count_rule(u64 counter, u32 bytes)
+/* Find the slot of a counter, or take one: its number and one, beyond all slots
+ * if there is none left.
+ */
+static __always_inline u32 take_slot(u64 counter)
 {
-	struct fos1_stat first = { .packets = 1, .bytes = bytes }, *stat;
+	u32 zero = 0, number = FOS1_SLOT_NUMBER, *found, *taken;
 
-	stat = bpf_map_lookup_elem(&rule_stats, &counter);
-	if (likely(stat)) {
-		stat->packets++;
-		stat->bytes += bytes;
-	} else if (bpf_map_update_elem(&rule_stats, &counter, &first,
-				       BPF_NOEXIST)) {
+	found = bpf_map_lookup_elem(&rule_slots, &counter);
+	if (found)
+		return *found;
+	taken = bpf_map_lookup_elem(&rule_slots_taken, &zero);
+	if (!taken || *taken >= FOS1_RULE_COUNTERS)
+		return number;
+	number = __sync_fetch_and_add(taken, 1) + 1;
+	bpf_map_update_elem(&rule_slots, &counter, &number, BPF_NOEXIST);
+	found = bpf_map_lookup_elem(&rule_slots, &counter);
+	return found ? *found : FOS1_SLOT_NUMBER;
+}
+
+/* Find out where a rule is counted, for all packets to come. Global, so that
+ * the verifier sees it once.
+ */
+__noinline int policy_settle_slot(u32 at)
+{
+	struct fos1_policy_rule *rule = bpf_map_lookup_elem(&policy_rules, &at);
+	u32 *known = bpf_map_lookup_elem(&policy_slots, &at), slot;
+
+	if (!rule || !known)
+		return FOS1_SLOT_NUMBER;
+	slot = take_slot(rule->counter);
+	if (rule->action == FOS1_ACT_ALLOW && rule->flags & FOS1_RULE_LIMITED)
+		slot |= FOS1_SLOT_LIMITED;
+	*known = slot;
+	return slot;
+}
+
+/* Where the rule with an index in policy_rules is counted: fos1_rule_slot. */
+static __always_inline u32 slot_of(u32 at)
+{
+	u32 *slot = bpf_map_lookup_elem(&policy_slots, &at);
+
+	return likely(slot && *slot) ? *slot : policy_settle_slot(at);
+}
+
+static __always_inline void count_rule(u32 slot, u32 bytes)
+{
+	u32 number = (slot & FOS1_SLOT_NUMBER) - 1;
+	struct fos1_stat *stat = bpf_map_lookup_elem(&rule_stats, &number);
+
+	if (unlikely(!stat)) {
 		count(FOS1_NOTE_COUNTERS_FULL, bytes);
+		return;
 	}
+	stat->packets++;
+	stat->bytes += bytes;
 }
 
 static __always_inline u64 *rule_bucket(u64 counter)
@@ -127,7 +198,7 @@ static __always_inline bool rule_acts(const struct fos1_policy_rule *rule,
 {
 	if (rule->action == FOS1_ACT_ROUTE && asked->route_plus_1)
 		return true;
-	count_rule(rule->counter, asked->bytes);
+	count_rule(slot_of(at), asked->bytes);
 	switch (rule->action) {
 	case FOS1_ACT_LOG:
 		if (asked->log_count < RULE_LOGS)
@@ -242,7 +313,7 @@ static __always_inline bool rule_account(u32 chain, u32 half, u32 bytes)
 {
 	struct fos1_policy_chain_head *head;
 	struct fos1_policy_rule *rule;
-	u32 number = half & FOS1_JUDGED_RULE, at;
+	u32 number = half & FOS1_JUDGED_RULE, at, slot;
 
 	if (!number)
 		return true;
@@ -250,11 +321,12 @@ static __always_inline bool rule_account(u32 chain, u32 half, u32 bytes)
 	if (!head)
 		return true;
 	at = head->rule_base + number - 1;
-	rule = bpf_map_lookup_elem(&policy_rules, &at);
-	if (!rule)
+	slot = slot_of(at);
+	count_rule(slot, bytes);
+	if (likely(!(slot & FOS1_SLOT_LIMITED)))
 		return true;
-	count_rule(rule->counter, bytes);
-	return rule->action != FOS1_ACT_ALLOW || rule_take(rule, bytes);
+	rule = bpf_map_lookup_elem(&policy_rules, &at);
+	return !rule || rule_take(rule, bytes);
 }
 
 #endif
