@@ -58,8 +58,13 @@ static __always_inline int run(struct __sk_buff *skb, u32 way)
 		.seen = &seen,
 	};
 
-	if (find_workload_place(&hook, cgroup, way) && !hook_is_idle(&hook) &&
-	    is_dropped(judge_hook(&hook, 0)))
+	enum fos1_reason reason = FOS1_PASS;
+
+	if (find_workload_place(&hook, cgroup, way) && !hook_is_idle(&hook))
+		reason = judge_hook(&hook, 0);
+	if (reason == FOS1_DROP_CONTAINER_POLICY)
+		return workload_denied(skb, cgroup);
+	if (is_dropped(reason))
 		return WORKLOAD_DROP;
 	return workload_limits(skb, cgroup, way, asked.bytes);
 }

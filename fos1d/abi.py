@@ -414,6 +414,7 @@ USAGE: Record = [
     ("refused_in", "<u8"),
     ("refused_out", "<u8"),
     ("devices_refused", "<u8"),
+    ("denied", "<u8"),
 ]
 
 WORKLOAD: Record = [
@@ -428,13 +429,13 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
         "workload_sockets": MapShape(1, 8, 16, 262144, 1),
-        "workload_usage": MapShape(5, 8, 104, 16384, 1),
+        "workload_usage": MapShape(5, 8, 112, 16384, 1),
     },
     "cgroup_device": {
         "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_devices": MapShape(1, 24, 4, 65536, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
-        "workload_usage": MapShape(5, 8, 104, 16384, 1),
+        "workload_usage": MapShape(5, 8, 112, 16384, 1),
     },
     "cgroup_policy": {
         "flows4": MapShape(1, 16, 72, 65536, 0),
@@ -462,21 +463,21 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
-        "workload_usage": MapShape(5, 8, 104, 16384, 1),
+        "workload_usage": MapShape(5, 8, 112, 16384, 1),
     },
     "cgroup_release": {
         "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
         "workload_sockets": MapShape(1, 8, 16, 262144, 1),
-        "workload_usage": MapShape(5, 8, 104, 16384, 1),
+        "workload_usage": MapShape(5, 8, 112, 16384, 1),
     },
     "sock_count": {
         "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
         "workload_sockets": MapShape(1, 8, 16, 262144, 1),
-        "workload_usage": MapShape(5, 8, 104, 16384, 1),
+        "workload_usage": MapShape(5, 8, 112, 16384, 1),
     },
     "tc_flow": {
         "flows4": MapShape(1, 16, 72, 65536, 0),

@@ -92,12 +92,13 @@ class Router:
     folder: Path
     bpffs: Path
     settings: str = ""
+    cgroup: Path | None = None
     process: Running | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     launch: Launch = spawned
 
     def __post_init__(self) -> None:
-        for name in ("policy", "state", "run"):
+        for name in ("policy", "state", "run", "workloads.d"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.write_settings()
 
@@ -107,6 +108,11 @@ class Router:
         return self.folder / "policy"
 
     @property
+    def workloads(self) -> Path:
+        """The folder of workload files."""
+        return self.folder / "workloads.d"
+
+    @property
     def config(self) -> Path:
         """The settings file."""
         return self.folder / "fos1d.toml"
@@ -114,11 +120,13 @@ class Router:
     def write_settings(self, source: str | None = None) -> None:
         """Write the settings file: a directory source, and no resync that heals what a wake should,
         unless told otherwise."""
+        cgroup = f'cgroup = "{self.cgroup}"\n' if self.cgroup else ""
         source = source or f'type = "directory"\npath = "{self.policy}"'
         reconcile = "" if "[reconcile]" in self.settings else '[reconcile]\nresync = "1h"\n'
         self.config.write_text(
             f'[source]\n{source}\n[paths]\nbpffs = "{self.bpffs}"\n'
             f'state = "{self.folder}/state"\nruntime = "{self.folder}/run"\n'
+            f'workloads = "{self.workloads}"\n{cgroup}'
             f"{reconcile}{self.settings}\n"
         )
 
@@ -210,10 +218,15 @@ class Router:
 
 @contextmanager
 def router(
-    namespace: Namespace, folder: Path, bpffs: Path, settings: str = "", launch: Launch = spawned
+    namespace: Namespace,
+    folder: Path,
+    bpffs: Path,
+    settings: str = "",
+    launch: Launch = spawned,
+    cgroup: Path | None = None,
 ) -> Iterator[Router]:
     """Return a router whose daemon is stopped at the end, whatever happens."""
-    made = Router(namespace, folder, bpffs, settings, launch=launch)
+    made = Router(namespace, folder, bpffs, settings, cgroup, launch=launch)
     try:
         yield made
     finally:

@@ -13,7 +13,7 @@ from fos1d.kernel.counters import Count
 from fos1d.model.pins import SHARED_POLICY, state_family
 
 USAGE = np.dtype(abi.USAGE)
-REFUSED = ("refused_in", "refused_out", "devices_refused")
+REFUSED = ("refused_in", "refused_out", "devices_refused", "denied")
 NOTHING = Count()
 
 
@@ -31,11 +31,12 @@ class Usage:
     refused_in: int = 0
     refused_out: int = 0
     devices_refused: int = 0
+    denied: int = 0
 
     @property
     def blocked(self) -> int:
-        """Packets dropped, connections and devices refused by the limits."""
-        packets = self.limited_in.packets + self.limited_out.packets
+        """Packets dropped by rules and limits, connections and devices refused."""
+        packets = self.limited_in.packets + self.limited_out.packets + self.denied
         return packets + self.refused_in + self.refused_out + self.devices_refused
 
 

@@ -2,12 +2,13 @@
 
 Of each limit the policy with the lowest priority number decides that sets it. A policy that
 selects the workload by labels which cannot be trusted may only make it stricter. What no policy
-sets comes from the nearest workload above it (a slice), if that is limited.
+sets comes from the nearest workload above it (a slice), if that is limited; and where no policy
+selects it by trusted labels, nothing that is set for it is looser than there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from fos1d.kinds.container_policy import (
     ContainerPolicySpec,
     DeviceControl,
 )
+from fos1d.kinds.policy_places import cgroups_above
 
 SECOND = int(abi.Time.NS_PER_SECOND) << int(abi.Time.TIME_SHIFT)
 MOST_BURST = 1 << 62
@@ -156,22 +158,30 @@ def _common(left: Device, right: Device) -> Iterator[Device]:
 # Workloads within workloads
 
 
-def inherited(own: Mapping[str, Limits]) -> dict[str, Limits]:
+def inherited(
+    own: Mapping[str, Limits], untrusted: Collection[str] = frozenset()
+) -> dict[str, Limits]:
     """Return the limits by cgroup path, with what they lack from the nearest cgroup above."""
     whole: dict[str, Limits] = {}
     for path in sorted(own, key=lambda path: (path != ".", path.count("/"))):
-        above = next((whole[up] for up in _upward(path) if up in whole), Limits())
-        whole[path] = _filled(own[path], above)
+        above = next((whole[up] for up in cgroups_above(path) if up in whole), Limits())
+        join = _strictest if path in untrusted else _filled
+        whole[path] = join(own[path], above)
     return whole
 
 
-def _upward(path: str) -> Iterator[str]:
-    """Yield the paths above a cgroup, the nearest first."""
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
-    if path != ".":
-        yield "."
+def _strictest(own: Limits, above: Limits) -> Limits:
+    def decided(own: T | None, above: T | None, strictest: Callable[[T, T], T]) -> T | None:
+        return _decided([(above, True), (own, False)], strictest)
+
+    return Limits(
+        own.accounted or above.accounted,
+        decided(own.inward, above.inward, min),
+        decided(own.outward, above.outward, min),
+        decided(own.most_connections, above.most_connections, min),
+        decided(own.connections_per_s, above.connections_per_s, min),
+        decided(own.devices, above.devices, _both),
+    )
 
 
 def _filled(own: Limits, above: Limits) -> Limits:

@@ -86,9 +86,10 @@ def _limited(policies: Mapping[ResourceId, EBPFContainerPolicy], places: Places)
     cgroups = {p.name: p for p in places.numbers if p.kind is PlaceKind.PLACE_CGROUP}
     says = {path: _says(policies, places, place) for path, place in cgroups.items()}
     own = {path: limits_of(list(said.values())) for path, said in says.items() if said}
+    untrusted = {path for path, said in says.items() if not any(s.grants for s in said.values())}
     return [
         _Limited(cgroups[path], limits, tuple(says[path]))
-        for path, limits in sorted(inherited(own).items())
+        for path, limits in sorted(inherited(own, untrusted).items())
         if limits != Limits()
     ]
 
@@ -96,8 +97,9 @@ def _limited(policies: Mapping[ResourceId, EBPFContainerPolicy], places: Places)
 def _says(
     policies: Mapping[ResourceId, EBPFContainerPolicy], places: Places, place: Place
 ) -> dict[ResourceId, Say]:
-    signature = places.subjects[places.numbers[place]]
-    chosen = [(policies[policy], grants) for policy, grants in signature if policy in policies]
+    chosen = [
+        (policies[policy], grants) for policy, grants in places.own[place] if policy in policies
+    ]
     chosen.sort(key=lambda pair: (pair[0].spec.priority, pair[0].id))
     return {resource.id: Say(resource.spec, grants) for resource, grants in chosen}
 

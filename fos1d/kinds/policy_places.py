@@ -1,7 +1,8 @@
 """Whose traffic the policies judge: interfaces and workloads, grouped by the policies they have.
 
 Places with the same policies are one subject of the classifier, so that a workload that comes or
-goes among its like changes a map's entry and not the rules.
+goes among its like changes a map's entry and not the rules. What a policy says of a cgroup holds
+for all below it, also for those that other policies select: nobody escapes from a slice by a label.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fos1d.model.identity import ResourceId
 from fos1d.model.workload import Workload
 
 LOOPBACK = 772
+CGROUP = PlaceKind.PLACE_CGROUP
 
 Policy: TypeAlias = EBPFNetworkPolicy | EBPFContainerPolicy
 # The policies of a place; True where they may grant it something.
@@ -39,13 +41,15 @@ class Place:
 class Places:
     """The places, the number of each one's subject, and what each policy selects.
 
-    `subjects` are the signatures by number; `workloads` are those whose cgroups are places.
+    `subjects` are the signatures by number, with the policies of the cgroups above; `own` are those
+    without. `workloads` are those whose cgroups are places.
     """
 
     numbers: Mapping[Place, int] = field(default_factory=dict)
     workloads: Mapping[Place, Workload] = field(default_factory=dict)
     subjects: tuple[Signature, ...] = ()
     selected: Mapping[ResourceId, tuple[Place, ...]] = field(default_factory=dict)
+    own: Mapping[Place, Signature] = field(default_factory=dict)
 
     def answers_for_router(self, place: Place) -> bool:
         """Whether a place is a workload without addresses of its own."""
@@ -66,11 +70,34 @@ def places_of(policies: Iterable[Accepted], facts: Facts) -> Places:
         selected[accepted.id] = tuple(found)
         for place, grants in found.items():
             chosen.setdefault(place, {})[accepted.id] = grants
-    signatures = {place: tuple(sorted(by.items())) for place, by in chosen.items()}
+    own = {place: tuple(sorted(by.items())) for place, by in chosen.items()}
+    signatures = _with_those_above(chosen)
     subjects = tuple(sorted(set(signatures.values())))
     numbers = {place: subjects.index(signature) for place, signature in signatures.items()}
     workloads = {place: found for found in facts.workloads if (place := _place(found)) in numbers}
-    return Places(numbers, workloads, subjects, selected)
+    return Places(numbers, workloads, subjects, selected, own)
+
+
+def _with_those_above(chosen: Mapping[Place, Mapping[ResourceId, bool]]) -> dict[Place, Signature]:
+    """Return the policies of each place and of the cgroups that it is in."""
+    cgroups = {place.name: by for place, by in chosen.items() if place.kind is CGROUP}
+    found: dict[Place, Signature] = {}
+    for place, by in chosen.items():
+        merged = dict(by)
+        for path in cgroups_above(place.name) if place.kind is CGROUP else ():
+            for policy, grants in cgroups.get(path, {}).items():
+                merged[policy] = merged.get(policy, False) or grants
+        found[place] = tuple(sorted(merged.items()))
+    return found
+
+
+def cgroups_above(path: str) -> Iterator[str]:
+    """Yield the paths above a cgroup, the nearest first; `.` is the root."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+    if path != ".":
+        yield "."
 
 
 def _place(workload: Workload) -> Place:

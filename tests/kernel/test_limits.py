@@ -210,17 +210,15 @@ def test_incoming_connections_beyond_the_maximum_are_dropped(
 ) -> None:
     limits.apply([limits.workload("web")], policy(most(3)))
     words = (LOOPBACK[version], "7001")
-    with (
-        client(limits, namespace, "web", *words, code=LISTEN) as listener,
-        client(limits, namespace, ".", "tcp", *words, "5") as made,
-    ):
+    with client(limits, namespace, "web", *words, code=LISTEN) as listener:
         assert listener.line() == "ready"
-        assert made.results() == ["ok"] * 3 + ["timeout"] * 2
-        used = usage(limits, "web")
-        assert (used.connections, used.opened) == (3, 3)
-        assert used.refused_in >= 2
-        made.go_on()
-        assert made.line() == "closed"
+        with client(limits, namespace, ".", "tcp", *words, "5") as made:
+            assert made.results() == ["ok"] * 3 + ["timeout"] * 2
+            used = usage(limits, "web")
+            assert (used.connections, used.opened) == (3, 3)
+            assert used.refused_in >= 2
+            made.go_on()
+            assert made.line() == "closed"
 
 
 def test_incoming_connections_beyond_the_rate_are_dropped(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from tests.applied import HEAD
 from tests.lab import Namespace
@@ -46,10 +46,10 @@ def family_of(address: str) -> socket.AddressFamily:
 
 
 class Echo:
-    """A TCP server that sends back what comes, on one port of a host."""
+    """A TCP server that sends back what comes, on one port of a host; None: of this one."""
 
-    def __init__(self, host: Namespace, address: str, port: int) -> None:
-        with host.entered():
+    def __init__(self, host: Namespace | None, address: str, port: int) -> None:
+        with host.entered() if host else nullcontext():
             self._listener = socket.create_server((address, port), family=family_of(address))
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()

@@ -91,6 +91,13 @@ def test_what_a_workload_lacks_comes_from_the_nearest_above() -> None:
     assert whole["ab"] == Limits(accounted=True, devices=Devices(None))
 
 
+def test_a_label_that_nobody_vouches_for_loosens_nothing_of_the_slice() -> None:
+    slow, fast = Bandwidth(10, 1), Bandwidth(1000, 1)
+    own = {"a": Limits(inward=slow, most_connections=9), "a/b": Limits(inward=fast, outward=fast)}
+    assert inherited(own)["a/b"] == Limits(False, fast, fast, 9)
+    assert inherited(own, {"a/b"})["a/b"] == Limits(False, slow, fast, 9)
+
+
 # Lowering
 
 

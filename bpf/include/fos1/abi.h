@@ -480,8 +480,9 @@ struct fos1_usage {
 	__u64 refused_in;
 	__u64 refused_out;
 	__u64 devices_refused;
+	__u64 denied;
 };
-FOS1_SIZE(struct fos1_usage, 104);
+FOS1_SIZE(struct fos1_usage, 112);
 
 /* One direction of a workload, in bucket time: when its next packet may go, and
  * when the last one was dropped.

@@ -261,6 +261,16 @@ static __always_inline void count_packet(struct fos1_usage *usage, u32 flags,
 		workload_count_packet(passed, bytes);
 }
 
+/* Count a packet that the rules of container policies denied. */
+static __noinline int workload_denied(struct __sk_buff *skb, u64 cgroup_id)
+{
+	struct workload workload;
+
+	if (workload_of_packet(skb, cgroup_id, &workload))
+		WORKLOAD_COUNT(workload_usage_of(&workload), denied);
+	return WORKLOAD_DROP;
+}
+
 /* Judge a packet that the rules let pass, and count it. wire_bytes are those of
  * the network header and what follows, each segment with its own headers; of
  * the skb's own length those headers are added here. Returns what the program
