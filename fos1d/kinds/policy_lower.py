@@ -225,10 +225,21 @@ class _Wanted:
         """Add the map of places and its entries, and where these rules are counted."""
         places, slots = self._places_map(), self._slots_map()
         records = policy_places(self.compiled.chains, self.compiled.rules.flags)
-        packed = b"".join(sorted(self._record(place, records) for place in self.places.numbers))
+        found = sorted(self._record(place, records) for place in self.places.numbers)
+        if len(found) > places.max_entries:
+            self._note_excess(len(found), places.max_entries)
+        packed = b"".join(found[: places.max_entries])
         entries = Entries(places.path, PLACE_KEY.itemsize, PLACE.itemsize, packed, exclusive=True)
         for claimant in self.claimants:
             self.lowered.add(claimant, places, slots, entries)
+
+    def _note_excess(self, found: int, most: int) -> None:
+        message = (
+            f"all policies together select {found} interfaces and workloads; the first {most} of"
+            " them, interfaces before workloads, are policed, the rest is open"
+        )
+        for claimant in self.claimants:
+            self.lowered.note(claimant, "TooManyPlaces", message)
 
     def _record(self, place: Place, records: npt.NDArray[np.void]) -> bytes:
         key, value = np.zeros((), PLACE_KEY), records[self.places.numbers[place]].copy()
