@@ -191,6 +191,7 @@ def _facts(
         errors=errors_by_resource(admission.findings),
         elsewhere=assembled.elsewhere,
         selections=assembled.lowered.selections,
+        remarks=assembled.lowered.remarks,
         held=admission.held,
         attached={k: found for k, found in observed.items() if isinstance(found, Attachment)},
     )

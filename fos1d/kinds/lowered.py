@@ -37,6 +37,7 @@ class Lowered:
     claims: dict[ResourceId, set[Key]] = field(default_factory=dict)
     notes: dict[ResourceId, list[Condition]] = field(default_factory=dict)
     selections: dict[ResourceId, Condition] = field(default_factory=dict)
+    remarks: dict[ResourceId, list[str]] = field(default_factory=dict)
 
     def add(self, claimant: ResourceId, *objects: KernelObject) -> None:
         """Want the objects on behalf of a resource."""
@@ -50,6 +51,10 @@ class Lowered:
         """Say why a resource, or a part of it, is not programmed."""
         condition = Condition(ConditionType.PROGRAMMED, Status.FALSE, reason, message)
         self.notes.setdefault(about, []).append(condition)
+
+    def remark(self, about: ResourceId, message: str) -> None:
+        """Say what people should know of a resource though it is programmed."""
+        self.remarks.setdefault(about, []).append(message)
 
     def selects(self, about: ResourceId, message: str) -> None:
         """Say what a resource selects on this router."""

@@ -28,6 +28,7 @@ from fos1d.kinds.lowered import Context, Lowered, digest_of
 from fos1d.kinds.network_policy import EBPFNetworkPolicy
 from fos1d.kinds.network_policy import Route as RouteSpec
 from fos1d.kinds.policy_compiled import Compiled, as_far_as_it_goes, compiled_rules
+from fos1d.kinds.policy_gaps import tell_gaps
 from fos1d.kinds.policy_places import Place, Places, places_of, selects
 from fos1d.kinds.policy_rules import PolicyRules, RuleSource, Selected, policy_rules
 from fos1d.kinds.program_knobs import Knobs, lifeline_knobs
@@ -92,6 +93,7 @@ def lower_policies(here: Iterable[Accepted], context: Context, lowered: Lowered)
             lowered.selects(accepted.id, _selection(places.selected[accepted.id]))
     if not active:
         return PolicyView(places=places)
+    tell_gaps(active, places, context.facts, lowered)
     compiled = _compiled(active, places, context, lowered)
     wanted = _Wanted(context, lowered, compiled, [accepted.id for accepted in active])
     wanted.add_tables()

@@ -31,6 +31,7 @@ class Refusal:
 class PassFacts:
     """What a pass knows when it is over, by resource and by key.
 
+    `remarks` are what was said when the resources were lowered;
     `refusals` and `conflicts` are from its actions, `late` is what a second look found different,
     `attached` what it found attached.
     """
@@ -44,6 +45,7 @@ class PassFacts:
     errors: Mapping[ResourceId, Sequence[Diagnostic]] = field(default_factory=dict)
     elsewhere: frozenset[ResourceId] = frozenset()
     selections: Mapping[ResourceId, Condition] = field(default_factory=dict)
+    remarks: Mapping[ResourceId, Sequence[str]] = field(default_factory=dict)
     held: frozenset[ResourceId] = frozenset()
     attached: Mapping[Key, Attachment] = field(default_factory=dict)
 

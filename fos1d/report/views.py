@@ -95,8 +95,8 @@ def status_of(status: ResourceStatus, answer: Answer) -> Json:
         "conditions": conditions_of(status),
         "objects": list(status.objects),
     }
-    if status.remarks:
-        shown["remarks"] = list(status.remarks)
+    if remarks := [*status.remarks, *status.gaps]:
+        shown["remarks"] = remarks
     if answer.error:
         shown["kernelError"] = answer.error
     return shown | _own_fields(status, answer.details)

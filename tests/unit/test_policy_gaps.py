@@ -1,0 +1,56 @@
+"""What a policy cannot do on its places is said."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from fos1d.kinds.lowered import Lowered
+from fos1d.kinds.policy_gaps import UNSEEN
+from fos1d.model.workload import Provider, Workload
+from tests.limited import lowered_policies
+from tests.manifests import manifest
+
+DB = Workload("db", "db", 1, Provider.STATIC)
+BOX = Workload("box", "box", 2, Provider.STATIC, addresses=(ip_address("10.0.0.2"),))
+
+
+def lowered(kind: str, spec: str) -> Lowered:
+    return lowered_policies([DB, BOX], manifest(kind, "selector: {podSelector: {}}\n" + spec))
+
+
+def remarks(found: Lowered) -> list[str]:
+    return [remark for said in found.remarks.values() for remark in said]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("networkControls: {enableEgressControl: true}", [UNSEEN]),
+        ("resourceLimits: {bandwidthLimits: {egressBitsPerSecond: 1Mbit}}", [UNSEEN]),
+        ("resourceLimits: {}", []),
+    ],
+)
+def test_what_passes_no_cgroup_is_said_where_packets_are_judged(spec: str, said: list[str]) -> None:
+    assert remarks(lowered("EBPFContainerPolicy", spec)) == said
+
+
+def test_a_peer_without_addresses_is_named() -> None:
+    spec = "policyType: filtering\ningress: [{action: deny, from: [{podSelector: {}}]}]"
+    unseen, unmatched = remarks(lowered("EBPFNetworkPolicy", spec))
+    assert unseen == UNSEEN
+    assert unmatched.startswith("ingress[0] does not match the peer db, which has no address")
+
+
+@pytest.mark.parametrize(
+    ("spec", "where"),
+    [
+        ("policyType: qos\negress: [{action: mark, mark: 10}]", "egress[0]: mark"),
+        ("policyType: routing\nroute: {mark: 1}\negress: [{}]", "policyType routing"),
+    ],
+)
+def test_what_would_change_packets_is_not_called_programmed(spec: str, where: str) -> None:
+    ((note,),) = lowered("EBPFNetworkPolicy", spec).notes.values()
+    assert note.reason == "NotEnforceable"
+    assert note.message.startswith(f"{where}: a cgroup's programs cannot change")
