@@ -21,7 +21,7 @@ from fos1d import abi
 from fos1d.kernel import bpf, contents
 from fos1d.kernel.bpf import Fd, MapInfo
 from fos1d.kernel.bpffs import Bpffs
-from fos1d.kernel.connections_list import connections
+from fos1d.kernel.inet_diag import connected_sockets
 from fos1d.model.pins import SHARED_POLICY, state_family
 
 SO_NETNS_COOKIE = 71
@@ -92,7 +92,7 @@ def _id(path: Path) -> int:
 def _recount(fd: Fd, owner: Mapping[int, int], limited: frozenset[int]) -> Recounted:
     info, here = bpf.map_info(fd), netns_cookie()
     held = _sockets(fd, info)
-    living = {c.cookie: owner[c.cgroup] for c in connections() if c.cgroup in owner}
+    living = {c.cookie: owner[c.cgroup] for c in connected_sockets() if c.cgroup in owner}
     gone = stale(held, living, limited, here)
     found = living.keys() - held.keys()
     contents.delete_entries(fd, info, [KEY.type(cookie).tobytes() for cookie in gone])

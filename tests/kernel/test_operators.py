@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -13,14 +14,8 @@ import numpy as np
 import pytest
 
 from fos1d import abi
-from fos1d.kernel.operators import (
-    LISTEN,
-    Connection,
-    connections,
-    flow_keys,
-    operator_connections,
-    ssh_cgroups,
-)
+from fos1d.kernel.inet_diag import LISTEN, InetSocket, tcp_sockets
+from fos1d.kernel.operators import flow_keys, operator_connections, ssh_cgroups
 from fos1d.kernel.workloads.units import UNIT_LABEL
 from fos1d.model.workload import Provider, Workload
 from tests import lab
@@ -59,12 +54,14 @@ def test_connections_are_found(port: int, cgroup: Path, address: str, by: str) -
         local_port = client.getsockname()[1]
         (found,) = operator_connections(*known)
         here = ip_address(address)
-        assert found == Connection(here, port, here, local_port, cgroup.stat().st_ino)
+        assert replace(found, cookie=0) == InetSocket(
+            here, port, here, local_port, cgroup.stat().st_ino
+        )
         assert operator_connections({1}, {port + 1}) == []
 
 
 def test_listeners_are_seen_with_their_cgroup(port: int, cgroup: Path) -> None:
-    seen = {found.local_port: found.cgroup_id for found in connections(LISTEN)}
+    seen = {found.local_port: found.cgroup for found in tcp_sockets(LISTEN)}
     assert seen == {port: cgroup.stat().st_ino}
 
 
@@ -78,13 +75,13 @@ def test_many_connections_come_in_many_messages(port: int) -> None:
 
 def test_keys_are_those_of_the_flow_tables() -> None:
     low, high = ip_address("10.0.0.1"), ip_address("192.0.2.7")
-    (key,), none = flow_keys([Connection(high, 22, low, 50000)])
+    (key,), none = flow_keys([InetSocket(high, 22, low, 50000)])
     (row,) = np.frombuffer(key, np.dtype(abi.FLOW4_KEY))
     assert not none
     assert (row["address_a"], row["address_b"]) == (int(low), int(high))
     assert (row["port_a"], row["port_b"], row["protocol"]) == (50000, 22, 6)
     six = ip_address("2001:db8::1")
-    none, (key,) = flow_keys([Connection(six, 22, six, 50000)])
+    none, (key,) = flow_keys([InetSocket(six, 22, six, 50000)])
     (row,) = np.frombuffer(key, np.dtype(abi.FLOW6_KEY))
     assert not none and (row["port_a"], row["port_b"]) == (22, 50000)
 
