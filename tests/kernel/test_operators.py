@@ -54,9 +54,8 @@ def test_connections_are_found(port: int, cgroup: Path, address: str, by: str) -
         local_port = client.getsockname()[1]
         (found,) = operator_connections(*known)
         here = ip_address(address)
-        assert replace(found, cookie=0) == InetSocket(
-            here, port, here, local_port, cgroup.stat().st_ino
-        )
+        number = cgroup.stat().st_ino
+        assert replace(found, cookie=0) == InetSocket(here, port, here, local_port, cgroup=number)
         assert operator_connections({1}, {port + 1}) == []
 
 
