@@ -69,7 +69,7 @@ static __always_inline int run(struct __sk_buff *skb, u32 way)
 	struct hook hook = { .skb = skb, .key = &key };
 
 	if (find_workload_place(&hook, cgroup, way) && !hook_is_idle(&hook) &&
-	    !is_known(&hook, 0))
+	    !hook_knows(&hook, 0))
 		return judge(&hook, cgroup);
 	return workload_limits(skb, cgroup, way, skb->len);
 }

@@ -52,7 +52,7 @@ static __always_inline int run(struct __sk_buff *skb, u32 way)
 	struct hook hook = { .skb = skb, .key = &key };
 
 	if (!hook_find(&hook, FOS1_PLACE_INTERFACE, skb->ifindex, way) ||
-	    hook_is_idle(&hook) || likely(is_known(&hook, link_header_bytes)))
+	    hook_is_idle(&hook) || hook_knows(&hook, link_header_bytes))
 		return TC_ACT_UNSPEC;
 	return judge(&hook);
 }

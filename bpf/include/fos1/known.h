@@ -186,7 +186,21 @@ static __always_inline bool count_known(const struct hook *hook, u32 rules,
 	return true;
 }
 
-/* Whether a packet passes as one of many of its flow; false says nothing. */
+/* Find a settled flow. The two look-ups stay apart, since the kernel calls one
+ * that it knows the map of directly.
+ */
+static __always_inline struct fos1_flow *find_settled(struct glance *glance)
+{
+	struct fos1_flow *flow;
+
+	if (glance->is_v6) {
+		flow = bpf_map_lookup_elem(&flows6, &glance->key.v6);
+		asm volatile("" : "+r"(flow));
+		return flow;
+	}
+	return bpf_map_lookup_elem(&flows4, &glance->key.v4);
+}
+
 static __always_inline bool is_known(const struct hook *hook, u32 link_bytes)
 {
 	const u32 judges = FOS1_PLACE_POLICED | FOS1_PLACE_STATEFUL;
@@ -197,13 +211,31 @@ static __always_inline bool is_known(const struct hook *hook, u32 link_bytes)
 	if ((hook->flags & FOS1_PLACE_EFFECTS) || !(hook->flags & judges) ||
 	    !policy_glance(hook->skb, &glance, link_bytes))
 		return false;
-	flow = glance.is_v6 ? bpf_map_lookup_elem(&flows6, &glance.key.v6)
-			    : bpf_map_lookup_elem(&flows4, &glance.key.v4);
+	flow = find_settled(&glance);
 	if (!flow || !passes_by(flow, &glance, hook, &rules) ||
 	    !count_known(hook, rules, wire_bytes(hook->skb, glance.payload)))
 		return false;
 	count(FOS1_PASS_ESTABLISHED, hook->skb->len);
 	return true;
+}
+
+/* Whether a packet passes as one of many of its flow; false says nothing.
+ * Global, so that the verifier sees it once, and what follows once too.
+ */
+__noinline int policy_is_known(struct __sk_buff *skb, struct fos1_place *place,
+			       u32 place_id, u32 way, u32 link_bytes)
+{
+	struct fos1_place_key key = { .id = place_id };
+	struct hook hook = { .skb = skb, .key = &key, .place = place };
+
+	if (!place)
+		return false;
+	/* Opaque, so that the verifier sees the bound wherever it is used. */
+	asm volatile("%0 &= 1" : "+r"(way));
+	hook.way = way;
+	hook.flags = place_flags(place, way);
+	hook.version = version_at(place, way);
+	return is_known(&hook, link_bytes);
 }
 
 #endif

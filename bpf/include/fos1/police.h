@@ -187,6 +187,13 @@ static __always_inline bool hook_find(struct hook *hook, u32 kind, u64 id,
 	return true;
 }
 
+/* Whether a packet passes as one of many of its flow; false says nothing. */
+static __always_inline bool hook_knows(const struct hook *hook, u32 link_bytes)
+{
+	return policy_is_known(hook->skb, (struct fos1_place *)hook->place,
+			       hook->key->id, hook->way, link_bytes);
+}
+
 /* Judge, log and count a packet at a place that was found. */
 static __always_inline enum fos1_reason judge_hook(struct hook *hook,
 						   u32 link_bytes)
