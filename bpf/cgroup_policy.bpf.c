@@ -41,32 +41,37 @@ static __always_inline bool find_workload_place(struct hook *hook, u64 cgroup,
 	       hook_find(hook, FOS1_PLACE_CGROUP, hook->key->id, way);
 }
 
+/* Judge a packet that is not known; return what the program shall return. */
+static __always_inline int judge(struct hook *hook, u64 cgroup)
+{
+	struct packet packet;
+	struct layout layout = {};
+	struct asked asked = { .bytes = hook->skb->len };
+	struct seen seen = {};
+	enum fos1_reason reason;
+
+	hook->packet = &packet;
+	hook->layout = &layout;
+	hook->asked = &asked;
+	hook->seen = &seen;
+	reason = judge_hook(hook, 0);
+	if (reason == FOS1_DROP_CONTAINER_POLICY)
+		return workload_denied(hook->skb, cgroup);
+	if (is_dropped(reason))
+		return WORKLOAD_DROP;
+	return workload_limits(hook->skb, cgroup, hook->way, asked.bytes);
+}
+
 static __always_inline int run(struct __sk_buff *skb, u32 way)
 {
 	u64 cgroup = bpf_skb_cgroup_id(skb);
 	struct fos1_place_key key = {};
-	struct packet packet = {};
-	struct layout layout = {};
-	struct asked asked = { .bytes = skb->len };
-	struct seen seen = {};
-	struct hook hook = {
-		.skb = skb,
-		.key = &key,
-		.packet = &packet,
-		.layout = &layout,
-		.asked = &asked,
-		.seen = &seen,
-	};
+	struct hook hook = { .skb = skb, .key = &key };
 
-	enum fos1_reason reason = FOS1_PASS;
-
-	if (find_workload_place(&hook, cgroup, way) && !hook_is_idle(&hook))
-		reason = judge_hook(&hook, 0);
-	if (reason == FOS1_DROP_CONTAINER_POLICY)
-		return workload_denied(skb, cgroup);
-	if (is_dropped(reason))
-		return WORKLOAD_DROP;
-	return workload_limits(skb, cgroup, way, asked.bytes);
+	if (find_workload_place(&hook, cgroup, way) && !hook_is_idle(&hook) &&
+	    !hook_knows(&hook, 0))
+		return judge(&hook, cgroup);
+	return workload_limits(skb, cgroup, way, skb->len);
 }
 
 SEC("cgroup_skb/ingress")

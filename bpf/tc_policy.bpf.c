@@ -30,28 +30,31 @@ static __always_inline int steer(struct hook *hook, enum fos1_reason reason)
 	return TC_ACT_UNSPEC;
 }
 
-static __always_inline int run(struct __sk_buff *skb, u32 way)
+static __always_inline int judge(struct hook *hook)
 {
-	struct fos1_place_key key = {};
-	struct packet packet = {};
+	struct packet packet;
 	struct layout layout = {};
 	struct asked asked = {};
 	struct seen seen = {};
-	struct hook hook = {
-		.skb = skb,
-		.key = &key,
-		.packet = &packet,
-		.layout = &layout,
-		.asked = &asked,
-		.seen = &seen,
-	};
 	enum fos1_reason reason;
 
+	hook->packet = &packet;
+	hook->layout = &layout;
+	hook->asked = &asked;
+	hook->seen = &seen;
+	reason = judge_hook(hook, link_header_bytes);
+	return is_dropped(reason) ? TC_ACT_SHOT : steer(hook, reason);
+}
+
+static __always_inline int run(struct __sk_buff *skb, u32 way)
+{
+	struct fos1_place_key key = {};
+	struct hook hook = { .skb = skb, .key = &key };
+
 	if (!hook_find(&hook, FOS1_PLACE_INTERFACE, skb->ifindex, way) ||
-	    hook_is_idle(&hook))
+	    hook_is_idle(&hook) || hook_knows(&hook, link_header_bytes))
 		return TC_ACT_UNSPEC;
-	reason = judge_hook(&hook, link_header_bytes);
-	return is_dropped(reason) ? TC_ACT_SHOT : steer(&hook, reason);
+	return judge(&hook);
 }
 
 SEC("tc")

@@ -232,7 +232,7 @@ class _Walk:
             self._twins[program.path] = self.scratch.load(program)
         if program.family == program_family(SHARED_POLICY):
             real = PLACE_KEY.pack(station.place.kind, 0, station.place.id)
-            number = station.place.id if station.hook else own_cgroup(self.kernel.cgroups)
+            number = station.place.id if station.hook else own_cgroup()
             self.scratch.place(program, real, PLACE_KEY.pack(station.place.kind, 0, number))
         return self._twins[program.path]
 

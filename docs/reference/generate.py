@@ -33,7 +33,16 @@ PARTLY = (
     "> **In this release** programs of type `xdp` are loaded. The other types are validated"
     " completely, and then have\n> the condition `Programmed=False`, reason `NotSupportedYet`.\n"
 )
-NOTES = {"program": PARTLY, "map": ""}
+NETWORK = (
+    "> **Not in this release:** policyType `nat`, which is validated and then has the condition"
+    " `Programmed=False`,\n> reason `NotSupportedYet`. What the fields mean together:"
+    " [policy.md](../design/policy.md).\n"
+)
+CONTAINER = (
+    "> **Not in this release:** `ebpfProgram`; the built-in programs run. What the fields mean"
+    " together:\n> [policy.md](../design/policy.md); who is a workload: [workloads.md](workloads.md).\n"
+)
+NOTES = {"program": PARTLY, "map": "", "network_policy": NETWORK, "container_policy": CONTAINER}
 SELECTOR = "[selector](metadata.md#selectors)"
 
 

@@ -86,9 +86,11 @@ def _ends(args: argparse.Namespace, with_ports: bool) -> dict[str, object]:
 def end_of(option: str, text: str, with_port: bool) -> tuple[str, int | None]:
     """Read `192.0.2.1:80`, `[2001:db8::1]:80`, or without ports an address alone."""
     address, port = (text, "") if not with_port else text.rpartition(":")[::2]
-    address = address.removeprefix("[").removesuffix("]")
+    bare = address.removeprefix("[").removesuffix("]")
     try:
-        return str(ip_address(address)), int(port) if with_port else None
+        if with_port and (":" in bare) != (bare != address):
+            raise ValueError
+        return str(ip_address(bare)), int(port) if with_port else None
     except ValueError:
         form = "ADDRESS:PORT, or [ADDRESS]:PORT for IPv6" if with_port else "an address"
         raise Stop(Exit.USAGE, f"{option} {text}: it must be {form}") from None

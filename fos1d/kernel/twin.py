@@ -21,13 +21,15 @@ from fos1d.kernel.bpffs import Bpffs
 from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.libbpf import call
 from fos1d.kernel.loader import load
-from fos1d.model.objects import ARRAYS, Hook, MapType, Program
+from fos1d.model.objects import Hook, Program
 
 K = TypeVar("K")
 STATE = "state/"
 # What no program writes, or only once: a twin sees it as it is.
 SHARED = frozenset({"operator_flows4", "operator_flows6"})
 COPIED = frozenset({"tracking"})
+# Arrays whose every index may be asked for, and the ring, whose size is a power of two.
+INDEXED = frozenset({"stats", "crowds", "policy_slots", "policy_events"})
 OF_PLACES = ("policy_places", "policed_since")
 MOST_ENTRIES = 1024
 ETHERNET_BYTES = 14
@@ -82,7 +84,7 @@ class Scratch:
     def _own(self, name: str, path: str) -> Fd:
         if path not in self._maps:
             with self.bpffs.open(path) as real:
-                self._maps[path] = _like(real, path)
+                self._maps[path] = _like(real, path, name in INDEXED)
                 if name in COPIED:
                     contents.copy_entries(real, self._maps[path])
         return self._maps[path]
@@ -100,31 +102,35 @@ class Scratch:
     def counts(self, program: Program) -> Counts:
         """Return what the twins that share a program's counters have counted."""
         paths = dict(program.maps)
-        reasons = self._per_cpu(paths.get("stats", ""))
-        rules = self._per_cpu(paths.get("rule_stats", ""))
+        reasons = [_packets(value) for _, value in self._whole(paths.get("stats", ""))]
+        rules = [_packets(value) for _, value in self._whole(paths.get("rule_stats", ""))]
+        slots = self._whole(paths.get("rule_slots", ""))
         return Counts(
-            {abi.Reason(k): n for k, n in reasons.items() if k < abi.Reason.REASONS and n}, rules
+            {abi.Reason(n): count for n, count in enumerate(reasons[: abi.Reason.REASONS])},
+            {_number(counter): rules[_number(slot) - 1] for counter, slot in slots},
         )
 
-    def _per_cpu(self, path: str) -> dict[int, int]:
+    def _whole(self, path: str) -> list[tuple[bytes, bytes]]:
         fd = self._maps.get(path)
-        if fd is None:
-            return {}
-        rows = contents.read_singly(fd, bpf.map_info(fd))
-        return {
-            int.from_bytes(key, "little"): sum(row[0] for row in STAT.iter_unpack(value))
-            for key, value in rows.items()
-        }
+        return list(contents.read_whole(fd, bpf.map_info(fd))) if fd else []
+
+
+def _number(raw: bytes) -> int:
+    return int.from_bytes(raw, "little")
+
+
+def _packets(per_cpu: bytes) -> int:
+    return sum(packets for packets, _ in STAT.iter_unpack(per_cpu))
 
 
 def _is_own(name: str, path: str) -> bool:
     return path.startswith(STATE) and name not in SHARED
 
 
-def _like(real: Fd, path: str) -> Fd:
-    """Create an empty map like another, but smaller where it may be."""
+def _like(real: Fd, path: str, is_whole: bool) -> Fd:
+    """Create an empty map like another, but smaller unless all of it is needed."""
     shape = bpf.shape_of(bpf.map_info(real), path)
-    if shape.type in ARRAYS or shape.type is MapType.RINGBUF:
+    if is_whole:
         return bpf.create_map(shape)
     return bpf.create_map(replace(shape, max_entries=min(shape.max_entries, MOST_ENTRIES)))
 
@@ -175,8 +181,8 @@ def _run(program: Fd, frame: bytes, context: bytes) -> int:
     return int(opts.retval)
 
 
-def own_cgroup(cgroups: Cgroupfs) -> int:
+def own_cgroup() -> int:
     """Return the id of this process's cgroup, as whose the kernel tests a cgroup's program."""
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     path = next((line[4:] for line in lines if line.startswith("0::/")), "")
-    return cgroups.id_of(path) or 0
+    return Cgroupfs().id_of(path) or 0

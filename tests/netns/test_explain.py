@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.applied import program
+from tests import lab
+from tests.applied import HEAD, program
 from tests.netns.conftest import LAN4, LAN6, WAN4, WAN6, Site
+from tests.netns.forked import forked
 from tests.netns.talk import connects, echo, in_force, network_policy
-from tests.running import until
+from tests.running import router, until
 
 pytestmark = pytest.mark.netns
 
@@ -120,3 +123,39 @@ def test_what_is_not_there_is_said(ruled: Site) -> None:
     assert said.returncode == 1 and "there is no interface nope" in said.stderr
     free = explained(ruled, f"--in lan0 --proto tcp --src {LAN4}.2:1 --dst {WAN4}.2:2")
     assert free["verdict"] == "pass" and "no program" in free["remarks"][0]
+
+
+DATABASE = (
+    f"{HEAD}kind: EBPFContainerPolicy\nmetadata: {{name: db}}\nspec:\n"
+    "  selector: {podSelector: {matchLabels: {app: database}}}\n"
+    "  networkControls:\n"
+    "    enableIngressControl: true\n"
+    "    defaultIngressAction: deny\n"
+    "    ingressRules:\n"
+    "      - {description: clients, ipBlock: {cidr: 10.0.0.0/8}, ports: [{port: 5432}]}\n"
+)
+
+
+def test_workloads(bpffs: Path, tmp_path: Path, cgroup: Path) -> None:
+    (cgroup / "db").mkdir()
+    with (
+        lab.namespaces("rt") as (middle,),
+        router(middle, tmp_path, bpffs, launch=forked, cgroup=cgroup) as made,
+    ):
+        (made.workloads / "db.yaml").write_text(
+            "workloads: [{name: db, labels: {app: database}, cgroups: [db],"
+            " addresses: [10.9.0.2]}]\n"
+        )
+        made.write("db.yaml", DATABASE)
+        made.start()
+        until(lambda: made.ready("ecpol", "db"), 10)
+        words = "explain --workload db --proto tcp --src {}:40000 --dst 10.9.0.2:{}".format
+        (allowed,) = made.json(*words("10.1.2.3", 5432).split())["steps"]
+        assert (allowed["hook"], allowed["verdict"]) == ("cgroup-ingress", "pass")
+        assert [rule["description"] for rule in allowed["rules"]] == ["clients"]
+        (denied,) = made.json(*words("192.0.2.1", 5432).split())["steps"]
+        assert (denied["verdict"], denied["reason"]) == ("drop", "drop-container-policy")
+        assert denied["deniedByDefaultOf"][0]["resource"] == "EBPFContainerPolicy/default/db"
+        out = "explain --workload db --proto udp --src 10.9.0.2:40000 --dst 192.0.2.1:53"
+        (sent,) = made.json(*out.split())["steps"]
+        assert (sent["hook"], sent["verdict"]) == ("cgroup-egress", "pass")

@@ -4,6 +4,7 @@
 #define FOS1_POLICE_H
 
 #include <fos1/judge.h>
+#include <fos1/known.h>
 
 #define TCP_HEADER_BYTES 20
 
@@ -14,17 +15,6 @@ static __always_inline enum fos1_reason reason_of_malformed(enum parsed result)
 	if (result == PARSED_TOO_DEEP)
 		return FOS1_DROP_TOO_DEEP;
 	return FOS1_DROP_MALFORMED;
-}
-
-/* Bytes on the wire: every segment of a large packet gets its own headers. */
-static __always_inline u32 wire_bytes(const struct __sk_buff *skb,
-				      const struct layout *layout)
-{
-	u32 segments = skb->gso_segs;
-
-	if (likely(segments < 2) || layout->payload > skb->len)
-		return skb->len;
-	return skb->len + (segments - 1) * layout->payload;
 }
 
 /* Whether the rules do anything at all to what goes this way. */
@@ -118,7 +108,7 @@ static __always_inline enum fos1_reason police(struct hook *hook,
 		return is_policed_at_all(hook->place)
 			       ? reason_of_malformed(result)
 			       : FOS1_PASS;
-	hook->asked->bytes = wire_bytes(hook->skb, hook->layout);
+	hook->asked->bytes = wire_bytes(hook->skb, hook->layout->payload);
 	is_related = is_related_error(hook, link_bytes);
 	if (!is_related)
 		look_up_flow(hook);
@@ -195,6 +185,13 @@ static __always_inline bool hook_find(struct hook *hook, u32 kind, u64 id,
 	hook->flags = place_flags(hook->place, way);
 	hook->version = version_at(hook->place, way);
 	return true;
+}
+
+/* Whether a packet passes as one of many of its flow; false says nothing. */
+static __always_inline bool hook_knows(const struct hook *hook, u32 link_bytes)
+{
+	return policy_is_known(hook->skb, (struct fos1_place *)hook->place,
+			       hook->key->id, hook->way, link_bytes);
 }
 
 /* Judge, log and count a packet at a place that was found. */

@@ -20,6 +20,18 @@ struct layout {
 	u8 pad[3];
 };
 
+/* Bytes on the wire of an skb whose headers are `headers` long: every segment
+ * of a large packet gets its own.
+ */
+static __always_inline u32 wire_bytes(const struct __sk_buff *skb, u32 headers)
+{
+	u32 segments = skb->gso_segs;
+
+	if (likely(segments < 2) || headers > skb->len)
+		return skb->len;
+	return skb->len + (segments - 1) * headers;
+}
+
 static __always_inline bool read_vlans(struct __sk_buff *skb, u32 *at,
 				       __be16 *ether_type)
 {

@@ -46,7 +46,7 @@ struct {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, FOS1_CHAINS * FOS1_POLICY_RULES);
+	__uint(max_entries, FOS1_CHAINS *FOS1_POLICY_RULES);
 	__type(key, u32);
 	__type(value, u32);
 } policy_slots SEC(".maps");
@@ -306,21 +306,41 @@ __noinline int policy_ask(struct asked *asked)
 	return visit.answer;
 }
 
+/* The index in policy_rules of a chain's rule that decided. Half is of
+ * fos1_flow.judged_rules; false if no rule did.
+ */
+static __always_inline bool rule_index(u32 chain, u32 half, u32 *at)
+{
+	u32 number = half & FOS1_JUDGED_RULE;
+	struct fos1_policy_chain_head *head;
+
+	if (!number)
+		return false;
+	head = bpf_map_lookup_elem(&policy_heads, &chain);
+	if (!head)
+		return false;
+	*at = head->rule_base + number - 1;
+	return true;
+}
+
+/* Where the rule that decided is counted (slot_of()); 0 if no rule did. */
+static __always_inline u32 slot_by_number(u32 chain, u32 half)
+{
+	u32 at;
+
+	return rule_index(chain, half, &at) ? slot_of(at) : 0;
+}
+
 /* Count the rule that decided, if one did, and take the packet off what it
- * allows. Half is of fos1_flow.judged_rules; false if the limit is exceeded.
+ * allows; false if the limit is exceeded.
  */
 static __always_inline bool rule_account(u32 chain, u32 half, u32 bytes)
 {
-	struct fos1_policy_chain_head *head;
 	struct fos1_policy_rule *rule;
-	u32 number = half & FOS1_JUDGED_RULE, at, slot;
+	u32 at, slot;
 
-	if (!number)
+	if (!rule_index(chain, half, &at))
 		return true;
-	head = bpf_map_lookup_elem(&policy_heads, &chain);
-	if (!head)
-		return true;
-	at = head->rule_base + number - 1;
 	slot = slot_of(at);
 	count_rule(slot, bytes);
 	if (likely(!(slot & FOS1_SLOT_LIMITED)))
