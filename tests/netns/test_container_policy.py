@@ -241,3 +241,46 @@ def test_edits_count_at_once_on_a_living_workload(house: House) -> None:
     house.ready("x")
     assert [database("connects", HOST[0], 80) for _ in range(2)] == ["", "EPERM"]
     assert house.metrics("x")["blocked"] >= 3
+
+
+def test_a_flow_outlives_edits_that_allow_it(house: House) -> None:
+    """Also kill -9 between them; the edit that revokes it stops it, and no other."""
+    place = house.workload("db", DATABASE)
+    database, host = house.inside(place), house.outside()
+    assert database("serve", "0.0.0.0", 5432)
+    rules = (
+        "networkControls: {enableIngressControl: true, defaultIngressAction: deny,"
+        " ingressRules: [{ports: [{port: %d, endPort: %d}]}]}"
+    )
+    house.router.write("x.yaml", container_policy("x", rules % (5432, 5432)))
+    house.router.start()
+    house.ready("x")
+    assert host("holds", ROUTER[0], 5432) == ""
+    for last in range(5433, 5439):
+        house.router.write("x.yaml", container_policy("x", rules % (5432, last)))
+        house.ready("x")
+        assert host("lives")
+        if last == 5435:
+            house.router.kill()
+            assert host("lives")
+            house.router.start()
+    house.router.write("x.yaml", container_policy("x", rules % (5433, 5433)))
+    house.ready("x")
+    assert not host("lives")
+
+
+def test_a_label_takes_nothing_out_of_its_slice(house: House) -> None:
+    """What is denied to the slice stays denied to a workload that another policy selects."""
+    house.workload("slice", "{app: slice}")
+    inner = house.workload("db", DATABASE, path="slice/db")
+    database, host = house.inside(inner), house.outside()
+    assert host("serve", "0.0.0.0", 80)
+    deny = "networkControls: {enableEgressControl: true, defaultEgressAction: deny}"
+    house.router.write("slice.yaml", container_policy("slice", deny, "{app: slice}"))
+    house.router.write("db.yaml", container_policy("db", "resourceLimits: {}"))
+    house.router.start()
+    house.ready("slice")
+    house.ready("db")
+    assert database("connects", HOST[0], 80) in ("EPERM", "ETIMEDOUT")
+    remarks = house.router.json("get", "ecpol/slice")["status"]["remarks"]
+    assert "packet sockets" in remarks[0]
