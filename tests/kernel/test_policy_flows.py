@@ -128,6 +128,7 @@ def answer(to: Packet, flags: int = SYN | ACK) -> Packet:
     )
 
 
+GRE, ESP = 47, 50
 WEB, DNS = Service(f.TCP, 80, 80), Service(f.UDP, 53, 53)
 
 
@@ -143,6 +144,17 @@ def test_answers_pass_and_nothing_else_does(router: Router, version: int) -> Non
     assert router.goes(answer(syn))
     assert router.comes(segment(version, ACK))
     assert not router.goes(answer(segment(version, sport=40001))), "another port, another flow"
+
+
+@both
+@pytest.mark.parametrize("protocol", [GRE, ESP])
+def test_answers_pass_without_ports(router: Router, version: int, protocol: int) -> None:
+    router.rules([rule(ALLOW, Service(protocol))], [], (POLICED, POLICED))
+    tunnelled = packet(version, protocol)
+    assert not router.goes(tunnelled.reversed()), "nobody asked"
+    assert router.comes(tunnelled)
+    assert router.goes(tunnelled.reversed()) and router.comes(tunnelled)
+    assert not router.goes(packet(version, GRE + ESP - protocol).reversed()), "another protocol"
 
 
 @both

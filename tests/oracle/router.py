@@ -14,6 +14,7 @@ from tests.oracle.policy import (
     TCP,
     UDP,
     WITH_PORTS,
+    WITH_TYPES,
     Address,
     Direction,
     Exceeds,
@@ -268,7 +269,7 @@ def _has_flow(packet: Packet) -> bool:
     if packet.later_fragment:
         return False
     echoes = ECHO_REQUEST.get(packet.protocol), ECHO_REPLY.get(packet.protocol)
-    return packet.protocol in WITH_PORTS or (packet.icmp_type in echoes)
+    return packet.protocol not in WITH_TYPES or packet.icmp_type in echoes
 
 
 def _opens(packet: Packet) -> bool:
@@ -283,9 +284,9 @@ def _begins(packet: Packet) -> bool:
 
 def flow_key(packet: Packet) -> FlowKey:
     """Return the key of the flow that a packet belongs to."""
-    receiver = packet.destination, packet.destination_port
-    return packet.protocol, frozenset({_sender(packet), receiver})
+    return packet.protocol, frozenset({_sender(packet), _sender(packet.reversed())})
 
 
 def _sender(packet: Packet) -> End:
-    return packet.source, packet.source_port
+    has_port = packet.protocol in WITH_PORTS | WITH_TYPES
+    return packet.source, packet.source_port if has_port else 0

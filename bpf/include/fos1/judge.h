@@ -247,7 +247,7 @@ static __always_inline bool is_in_flow(const struct hook *hook)
 {
 	const u32 judges = FOS1_PLACE_POLICED | FOS1_PLACE_STATEFUL;
 
-	return (hook->flags & judges) && has_flow(hook->packet);
+	return (hook->flags & judges) && is_talk(hook->packet);
 }
 
 /* The rule that denies counts the packet, not one that would have allowed it. */

@@ -44,6 +44,16 @@ struct seen {
 	u8 pad[2];
 };
 
+/* Whether a packet belongs to a conversation. Those of protocols without ports
+ * (tunnels, IPsec) are told apart by their addresses, as if the ports were 0.
+ */
+static __always_inline bool is_talk(const struct packet *packet)
+{
+	return has_flow(packet) || (!packet->is_later_fragment &&
+				    packet->protocol != IPPROTO_ICMP &&
+				    packet->protocol != IPPROTO_ICMPV6);
+}
+
 static __always_inline bool opens(const struct packet *packet)
 {
 	return packet->protocol == IPPROTO_TCP &&
