@@ -65,11 +65,10 @@ def read_raw(fd: Fd, info: MapInfo, batch: int = BATCH) -> Iterator[tuple[bytes,
 
 def read_whole(fd: Fd, info: MapInfo) -> Iterator[tuple[bytes, bytes]]:
     """Yield keys and values; of a per-CPU map, the values of all CPUs behind each other."""
-    stride = _stride(info)
+    size, stride = info.key_bytes, _stride(info)
     for keys, values in read_raw(fd, info):
-        for number in range(len(keys) // info.key_bytes):
-            key = keys[number * info.key_bytes :][: info.key_bytes]
-            yield key, values[number * stride :][:stride]
+        for n in range(len(keys) // size):
+            yield keys[n * size : (n + 1) * size], values[n * stride : (n + 1) * stride]
 
 
 def read_singly(fd: Fd, info: MapInfo) -> dict[bytes, bytes]:

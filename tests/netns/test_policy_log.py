@@ -18,7 +18,7 @@ LOGGING = network_policy(
     "  selector: {interfaces: [wan0]}\n"
     "  ingress:\n"
     "    - description: knocks\n"
-    "      ports: [{port: 8080}, {protocol: ICMPv6}]\n"
+    "      ports: [{port: 8080}, {protocol: ICMPv6, icmpType: 128}]\n"
     "      action: log\n"
     "    - ports: [{protocol: ICMP}, {protocol: ICMPv6}]\n",
 )
