@@ -6,6 +6,7 @@ import pytest
 
 from tests.applied import HEAD
 from tests.netns.conftest import LAN6, WAN4, WAN6, Site
+from tests.netns.talk import settled
 from tests.running import until
 
 pytestmark = pytest.mark.netns
@@ -30,6 +31,7 @@ def test_what_no_rule_allows_is_denied_and_answers_pass(site: Site) -> None:
             "      ports: [{protocol: ICMP}, {protocol: ICMPv6}]\n",
         ),
     )
+    settled(site.wan, site.router, site.lan)
     site.router.start()
     until(lambda: site.router.ready("enpol", "wan"), 10)
     assert site.ping(f"{WAN4}.2")
