@@ -43,17 +43,20 @@ from fos1d.report.notify import Notifier
 from fos1d.report.packets import packet_event
 from fos1d.report.server import Options as ApiOptions
 from fos1d.report.status import SourceStatus, World, statuses
+from fos1d.resident import Giver, be_thrifty
 from fos1d.settings import Settings
 from fos1d.source.follow import follow
 from fos1d.source.git import GitSource
 from fos1d.source.lastgood import LastGood
 from fos1d.source.lock import only_one
+from fos1d.source.objects import id_of
 from fos1d.source.open import open_source, read_once
 from fos1d.wakes import Wakes
 
 SWEEP_S = 30.0
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 CONTESTED_PAUSE_S = 5.0
+GIT_DIGITS = 40
 
 
 def options_of(settings: Settings) -> Options:
@@ -94,6 +97,7 @@ class Daemon:
         self._events = Events(time.time, self._log.heard)
         self._notifier = Notifier()
         self._wakes = Wakes()
+        self._giver = Giver()
         self._ledger = Ledger(settings.paths.state)
         self._last_good = LastGood(settings.paths.state)
         self._memory = Memory(in_force=self._last_good.load())
@@ -158,7 +162,6 @@ class Daemon:
         self._wakes.wake("stop")
 
     def _turn(self) -> None:
-        self._or_tell(self._pins.cover)
         self._packets.cover()
         now = time.monotonic()
         woken = self._wakes.wait(max(0.0, min(self._due.values()) - now))
@@ -181,6 +184,7 @@ class Daemon:
         self._due["sweep"] = time.monotonic() + SWEEP_S
         if has_flows(self._kernel.bpffs):
             sweep(self._kernel.bpffs, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+            self._giver.give_back()
         self._or_tell(self._recount)
 
     def _recount(self) -> None:
@@ -200,6 +204,11 @@ class Daemon:
 
     def make_pass(self) -> None:
         """Make one pass and say what came of it; nothing that goes wrong ends the daemon."""
+        self._pass()
+        self._or_tell(self._pins.cover)
+        self._giver.give_back()
+
+    def _pass(self) -> None:
         began = time.monotonic()
         self._due = {"resync": began + self._settings.reconcile.resync.total_seconds()}
         self._due["sweep"] = began + SWEEP_S
@@ -438,10 +447,11 @@ class Daemon:
 
 
 def snapshot_of(files: Mapping[str, bytes]) -> Snapshot:
-    """Return a snapshot of files that somebody proposes."""
+    """Return a snapshot of files that somebody proposes, by the ids that they have in Git: what
+    is served from there already was read before."""
 
     def blob(path: str, data: bytes) -> Blob:
-        return Blob(path, f"proposed:{hash(data)}", len(data), lambda: data)
+        return Blob(path, id_of("blob", data, GIT_DIGITS), len(data), lambda: data)
 
     return Snapshot("proposed", {path: blob(path, data) for path, data in files.items()})
 
@@ -457,6 +467,7 @@ def place_of(settings: Settings) -> str:
 
 def run(settings: Settings) -> int:
     """Run the daemon; return its exit code."""
+    be_thrifty()
     with only_one(settings.paths.state):
         return Daemon(settings).run()
 

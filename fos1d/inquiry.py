@@ -49,7 +49,7 @@ def plan_view(snapshot: Snapshot, memory: Memory, kernel: Kernel, options: Optio
 
     Raises SourceError and KernelError as a pass does.
     """
-    apart = Memory(in_force=dict(memory.in_force))
+    apart = Memory(memory.reader.apart(), dict(memory.in_force))
     admission = read(snapshot, apart, replace(options), False)
     assembled = lower(admission, apart, kernel.facts(), options)
     desired = assembled.lowered.objects
@@ -65,6 +65,7 @@ def plan_view(snapshot: Snapshot, memory: Memory, kernel: Kernel, options: Optio
         admission.findings,
         tuple(sorted(admission.kept)),
         tuple(sorted(admission.held)),
+        len(admission.in_force) - len(admission.kept) - len(admission.held),
     )
 
 

@@ -97,6 +97,8 @@ class Applied:
 @contextmanager
 def applied(namespace: lab.Namespace, bpffs: Path) -> Iterator[Applied]:
     """Return a kernel with a veth pair, v0 and v1, in the namespace that this thread is in."""
+    # Or the kernel's own neighbour discovery would be counted among the tests' packets.
+    namespace.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
     namespace.ip("link", "add", "name", "v0", "type", "veth", "peer", "name", "v1")
     for name in ("v0", "v1"):
         namespace.ip("link", "set", "dev", name, "up")

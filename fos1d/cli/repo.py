@@ -17,14 +17,17 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fos1d.cli.client import DEFAULT_CONFIG
 from fos1d.errors import SettingsError, SourceError
 from fos1d.model.diagnostic import errors_of
 from fos1d.model.snapshot import Snapshot
-from fos1d.settings import Settings, load
 from fos1d.source.git import GitSource, quarantine
 from fos1d.source.repository import Repository, init_repository, served_branch
+
+if TYPE_CHECKING:  # it brings pydantic along
+    from fos1d.settings import Settings
 
 FINE, UNUSABLE, INVALID, REFUSED = 0, 2, 3, 5
 _HOOK_S = 120
@@ -105,7 +108,7 @@ def run_pre_receive(args: argparse.Namespace) -> int:
     signal.alarm(_HOOK_S)
     repository = Path(os.environ.get("GIT_DIR", ".")).resolve()
     try:
-        served = served_in(repository, load(_config_path()))
+        served = _served(repository, _config_path())
         codes = [_judge(repository, served, update) for update in updates_of(sys.stdin)]
     except SettingsError as error:
         _say(str(error))
@@ -119,6 +122,31 @@ def run_pre_receive(args: argparse.Namespace) -> int:
 def _config_path() -> Path | None:
     named = os.environ.get("FOS1_CONFIG")
     return Path(named) if named else None
+
+
+def _served(repository: Path, config: Path | None) -> Served:
+    if served := plainly_served(repository, config):
+        return served
+    from fos1d.settings import load
+
+    return served_in(repository, load(config))
+
+
+def plainly_served(repository: Path, config: Path | None) -> Served | None:
+    """Return what the settings plainly say of `repository`; None where they are to be read with
+    care, which takes longer than all else that the hook does."""
+    import tomllib
+
+    try:
+        source = tomllib.loads((config or Path(DEFAULT_CONFIG)).read_text())["source"]
+    except (OSError, ValueError, KeyError):
+        return None
+    match source:
+        case {"type": "git", "path": str(path)} if Path(path).resolve() == repository:
+            branch, subpath = source.get("branch", "main"), source.get("subpath", "")
+            if branch and isinstance(branch, str) and isinstance(subpath, str):
+                return Served(branch.removeprefix(_HEADS), subpath)
+    return None
 
 
 def served_in(repository: Path, settings: Settings) -> Served:
@@ -151,17 +179,36 @@ def _judge(repository: Path, served: Served, update: Update) -> int:
 
 
 def _judge_snapshot(snapshot: Snapshot) -> int:
+    from fos1d.cli.judged import ask_daemon
+
+    if judged := ask_daemon(snapshot):
+        code = _tell(judged.findings, judged.errors, judged.declared)
+        if code == FINE:
+            print(judged.plan, file=sys.stderr)
+        return code
+    return _judge_here(snapshot)
+
+
+def _judge_here(snapshot: Snapshot) -> int:
+    """Judge without the daemon; it may yet have a plan for what it could not be handed whole."""
     from fos1d.kinds.validate import validate
 
     result = validate(snapshot)
-    for finding in result.findings:
-        print(finding, file=sys.stderr)
     errors = errors_of(result.findings)
+    code = _tell(map(str, result.findings), len(errors), len(result.declarations))
+    if code == FINE:
+        _say_plan(snapshot)
+    return code
+
+
+def _tell(findings: Iterable[str], errors: int, declared: int) -> int:
+    """Say what was found; return the exit code."""
+    for finding in findings:
+        print(finding, file=sys.stderr)
     if errors:
-        _say(f"{_counted(len(errors), 'error')}: nothing was changed, the push is refused")
+        _say(f"{_counted(errors, 'error')}: nothing was changed, the push is refused")
         return INVALID
-    _say(f"{_counted(len(result.declarations), 'manifest')} valid")
-    _say_plan(snapshot)
+    _say(f"{_counted(declared, 'manifest')} valid")
     return FINE
 
 

@@ -114,6 +114,12 @@ class ListStore:
     _used: set[SetKey] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
 
+    def apart(self) -> ListStore:
+        """Return a store that knows what this one knows, and learns for itself."""
+        return ListStore(
+            self.read, dict(self._lists), dict(self._bytes), dict(self._own), dict(self._sets)
+        )
+
     def set_of(self, networks: Sequence[Network], blobs: Sequence[Blob]) -> AddressSet:
         """Return the union of the networks and the lists.
 

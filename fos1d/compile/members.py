@@ -115,9 +115,8 @@ class Members6:
 
     def arrays(self) -> Set6:
         """Return the arrays that the programs read."""
-        return build_set6(
-            Ranges6.concatenated([part.ranges for _, part in sorted(self.parts.items())])
-        )
+        ranges = Ranges6.concatenated([part.ranges for _, part in sorted(self.parts.items())])
+        return build_set6(ranges, self)
 
 
 def _digest(parts: Iterable[tuple[int, bytes]]) -> str:

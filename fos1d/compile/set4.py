@@ -26,7 +26,8 @@ Words = npt.NDArray[np.uint64]
 Lines = npt.NDArray[np.void]
 
 INLINE_OCTETS = 5
-IS_BLOCK = np.uint64(1 << 63)
+IS_BLOCK_SHIFT = np.uint64(63)
+IS_BLOCK = np.uint64(1) << IS_BLOCK_SHIFT
 # The base of a /16 that is a member as a whole: out of bounds of any leaves, whatever the rank.
 WHOLE = 0x80000000
 LINES_A_SLASH8 = 256
@@ -77,7 +78,7 @@ def put_together(parts: Mapping[int, Slash8]) -> Set4:
         words = leaves[leaf : leaf + len(part.leaves)]
         words[:] = part.leaves
         if len(part.blocks):
-            words += np.where(words & IS_BLOCK, np.uint64(block), np.uint64(0))
+            words += (words >> IS_BLOCK_SHIFT) * np.uint64(block)
         leaf, block = leaf + len(part.leaves), block + len(part.blocks)
     return Set4(lines, _at_least_one([leaves], LEAF), _at_least_one(blocks, BLOCK))
 

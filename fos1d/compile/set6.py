@@ -56,9 +56,9 @@ class Set6:
     level_base: tuple[int, ...]
 
 
-def build_set6(ranges: Ranges6) -> Set6:
-    """Build the arrays for merged ranges."""
-    bits, bases = filter_bits(ranges), level_base(ranges)
+def build_set6(ranges: Ranges6, known: Bounded | None = None) -> Set6:
+    """Build the arrays for merged ranges; `known` may say sooner than they what bits they touch."""
+    bits, bases = filter_bits(known or ranges), level_base(ranges)
     if len(bases) > MOST_LEVELS:
         raise ValueError(f"{len(ranges)} ranges need more than {MOST_LEVELS} levels")
     high, low = _bounds(ranges)

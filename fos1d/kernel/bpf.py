@@ -93,7 +93,7 @@ LINK_INFO_BYTES = 64
 MOST_MAP_IDS = 64
 
 
-def get(path: Path) -> Fd:
+def get(path: str | Path) -> Fd:
     """Open a pinned object."""
     return Fd(call("bpf_obj_get", os.fsencode(path), what=f"open the pin {path}"))
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
@@ -20,6 +23,22 @@ BPF_FS_MAGIC = 0xCAFE4A11
 STAGED = "~staged-"
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one walk found below our root, sorted: pins, notes, and pins half-made."""
+
+    paths: tuple[str, ...]
+
+    def below(self, folder: str) -> tuple[str, ...]:
+        """Return the pins and notes below a folder."""
+        begin, end = (bisect_left(self.paths, f"{folder}{sign}") for sign in "/0")
+        return tuple(path for path in self.paths[begin:end] if not _is_staged(path))
+
+    def __contains__(self, path: str) -> bool:
+        place = bisect_left(self.paths, path)
+        return place < len(self.paths) and self.paths[place] == path
+
+
 class Bpffs:
     """Pins below one root. Paths are relative to it."""
 
@@ -28,7 +47,7 @@ class Bpffs:
 
     def open(self, path: str) -> Fd:
         """Open a pin."""
-        return bpf.get(self.root / path)
+        return bpf.get(f"{self.root}/{path}")
 
     def exists(self, path: str) -> bool:
         """Whether something is pinned there."""
@@ -62,10 +81,11 @@ class Bpffs:
 
     def pins(self, folder: str) -> Iterator[str]:
         """Yield the pins below `folder`, sorted."""
-        for parent, _, names in sorted(os.walk(self.root / folder)):
-            for name in sorted(names):
-                if not name.startswith(STAGED):
-                    yield str((Path(parent) / name).relative_to(self.root))
+        yield from self.listing(folder).below(folder)
+
+    def listing(self, folder: str = "") -> Listing:
+        """Walk once over all that is below `folder`."""
+        return Listing(tuple(sorted(_walk(str(self.root), folder))))
 
     def alias_record(self, path: str) -> Path:
         """Return the symlink that remembers our pin at the user's `path`."""
@@ -98,20 +118,17 @@ class Bpffs:
         place = self.root / path
         return str(place.readlink()) if place.is_symlink() else None
 
-    def tidy(self, clsact: Collection[str]) -> None:
+    def tidy(self, clsact: Collection[str]) -> Listing:
         """Remove what a crash, or a stranger, left without meaning: pins half-made, ledgers of
-        maps that are gone, and notes on clsact qdiscs of interfaces other than `clsact`."""
-        for parent, _, names in list(os.walk(self.root)):
-            for name in names:
-                if name.startswith(STAGED):
-                    self.remove(str((Path(parent) / name).relative_to(self.root)))
-        for ledger in list(self.pins("ledger")):
-            if not self.exists(ledger.removeprefix("ledger/").rsplit("/", 1)[0]):
-                self.remove(ledger)
-        folder = self.root / "clsact"
-        for note in list(folder.iterdir()) if folder.is_dir() else []:
-            if decode(note.name) not in clsact:
-                self.remove(f"clsact/{note.name}")
+        maps that are gone, and notes on clsact qdiscs of interfaces other than `clsact`.
+
+        Return what is left.
+        """
+        found = self.listing()
+        leftovers = [path for path in found.paths if _has_no_meaning(path, found, clsact)]
+        for path in leftovers:
+            self.remove(path)
+        return self.listing() if leftovers else found
 
     def _link(self, place: Path, text: str) -> None:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -127,6 +144,36 @@ class Bpffs:
             for name in folders:
                 place = Path(parent) / name
                 place.unlink() if place.is_symlink() else place.rmdir()
+
+
+def _walk(root: str, folder: str) -> list[str]:
+    """Return all that is below a folder and no folder itself, relative to the root."""
+    found: list[str] = []
+    folders = [folder]
+    while folders:
+        parent = folders.pop()
+        prefix = f"{parent}/" if parent else ""
+        with suppress(OSError), os.scandir(f"{root}/{parent}") as entries:
+            for entry in entries:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                (folders if is_folder else found).append(prefix + entry.name)
+    return found
+
+
+def _is_staged(path: str) -> bool:
+    return path.rsplit("/", 1)[-1].startswith(STAGED)
+
+
+def _has_no_meaning(path: str, found: Listing, clsact: Collection[str]) -> bool:
+    match path.split("/", 1):
+        case _ if _is_staged(path):
+            return True
+        case ["ledger", rest]:
+            return rest.rsplit("/", 1)[0] not in found
+        case ["clsact", name]:
+            return decode(name) not in clsact
+        case _:
+            return False
 
 
 class _StatFs(ctypes.Structure):

@@ -194,8 +194,8 @@ def _parts(keys: list[bytes]) -> Iterator[list[bytes]]:
 def copy_entries(
     source: Fd, target: Fd, but: Collection[bytes] = (), only_missing: bool = False
 ) -> None:
-    """Copy the entries of one map into another as far as they fit, `but` those of some keys; key
-    and value sizes are equal.
+    """Copy the entries of one map into another as far as they fit, `but` those of some keys; keys
+    have the same size.
 
     Array elements of zeros are no entries. Between a per-CPU map and another kind, the value of
     the first CPU stands for all.
@@ -232,9 +232,19 @@ def _rows(info: MapInfo, keys: bytes, values: bytes) -> Iterator[tuple[bytes, by
 
 
 def _converted(source: MapInfo, target: MapInfo, value: bytes) -> bytes:
-    if (source.type in PER_CPU) == (target.type in PER_CPU):
+    """Return a value as it is passed to another map; fields that the source lacks are zero."""
+    if (source.type in PER_CPU) != (target.type in PER_CPU):
+        return _as_passed(target, value[: source.value_bytes])
+    if source.value_bytes == target.value_bytes:
         return value
-    return _as_passed(target, value[: source.value_bytes])
+    step, width = _slot_bytes(source), _slot_bytes(target)
+    slots = (value[i : i + source.value_bytes] for i in range(0, len(value), step))
+    return b"".join(slot[: target.value_bytes].ljust(width, b"\0") for slot in slots)
+
+
+def _slot_bytes(info: MapInfo) -> int:
+    """Return the bytes of one CPU's value, or of the only one."""
+    return -(-info.value_bytes // 8) * 8 if info.type in PER_CPU else info.value_bytes
 
 
 def write_array(fd: Fd, content: memoryview) -> None:

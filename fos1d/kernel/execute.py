@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from fos1d.kernel import attach, bpf, cgroup, contents
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.kernel.flows import begin_tracking
+from fos1d.kernel.ledger import write_ledger
 from fos1d.kernel.loader import load
 from fos1d.kernel.netlink import Link, Netlink
 from fos1d.kernel.observe import read_entries
@@ -134,10 +134,10 @@ class Executor:
                 self._carry_ledger(old, path)
                 contents.copy_entries(source, target)
                 return
-            self._write_ledger(declared)
+            write_ledger(self.bpffs, declared)
             contents.write_entries(target, bpf.map_info(target), unpack(declared))
             if not declared.exclusive:
-                earlier = ledger_keys(read_entries(self.bpffs, old, bpf.map_info(source), None))
+                earlier = ledger_keys(self._read_entries(source, old, None))
                 contents.copy_entries(source, target, keys_of(declared) | earlier)
 
     def _carry_ledger(self, old: str, new: str) -> None:
@@ -182,14 +182,18 @@ class Executor:
     def _write_entries(self, new: Entries) -> None:
         with self.bpffs.open(new.map) as fd:
             info = bpf.map_info(fd)
-            observed = read_entries(self.bpffs, new.map, info, new)
+            observed = self._read_entries(fd, new.map, new)
             delta = contents_delta(new, observed)
-            ledger = self._write_ledger(new)
+            ledger = write_ledger(self.bpffs, new)
             fits = len(keys_of(observed)) + len(delta.added) <= info.max_entries
             contents.delete_entries(fd, info, () if fits else delta.removed)
             contents.write_entries(fd, info, {**delta.added, **delta.corrected})
             contents.delete_entries(fd, info, delta.removed if fits else ())
         self._keep_ledger(new.map, ledger)
+
+    def _read_entries(self, fd: Fd, path: str, declared: Entries | None) -> Entries:
+        ledgers = self.bpffs.pins(f"ledger/{path}")
+        return read_entries(self.bpffs, fd, path, declared, ledgers)
 
     def _delete_entries(self, old: Entries) -> None:
         with suppress(KernelError), self.bpffs.open(old.map) as fd:
@@ -198,20 +202,6 @@ class Executor:
             declared = (old.ledger[i : i + size] for i in range(0, len(old.ledger), size))
             contents.delete_entries(fd, info, sorted(declared))
         self._keep_ledger(old.map, None)
-
-    def _write_ledger(self, new: Entries) -> str | None:
-        keys = sorted(keys_of(new))
-        if not keys:
-            return None
-        stride = -(-new.key_bytes // 8) * 8
-        packed = b"".join(key.ljust(stride, b"\0") for key in keys)
-        path = f"ledger/{new.map}/{hashlib.sha256(packed).hexdigest()[:16]}"
-        if not self.bpffs.exists(path):
-            shape = Map(path, MapType.ARRAY, 4, stride, len(keys), MMAPABLE)
-            with bpf.create_map(shape) as fd:
-                contents.write_array(fd, memoryview(packed))
-                self.bpffs.put(fd, path)
-        return path
 
     def _keep_ledger(self, map_path: str, kept: str | None) -> None:
         for path in list(self.bpffs.pins(f"ledger/{map_path}")):

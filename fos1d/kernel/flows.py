@@ -18,6 +18,8 @@ from fos1d.kernel.bpf import Fd, MapInfo
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.model.pins import SHARED_FLOW, owner_of_program, state_family
 
+# Entries at a time: a whole table at once would stay in the heap.
+SWEEP_BATCH = 4096
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 FLOW = np.dtype(abi.FLOW)
 KEYS = {"flows4": np.dtype(abi.FLOW4_KEY), "flows6": np.dtype(abi.FLOW6_KEY)}
@@ -65,7 +67,7 @@ def _tables(
 ) -> list[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]]:
     return [
         (np.frombuffer(keys, key_type), np.frombuffer(values, FLOW))
-        for keys, values in contents.read_raw(fd, info)
+        for keys, values in contents.read_raw(fd, info, SWEEP_BATCH)
     ]
 
 

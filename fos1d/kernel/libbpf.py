@@ -203,6 +203,8 @@ PROTOTYPES: dict[str, Prototype] = {
     "libbpf_set_print": (c_void_p, [c_void_p]),
 }
 
+LIBBPF_DEBUG = 2
+
 _captured = threading.local()
 
 
@@ -228,8 +230,8 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _capture(_level: int, template: bytes, arguments: int) -> int:
-    lines = getattr(_captured, "lines", None)
+def _capture(level: int, template: bytes, arguments: int) -> int:
+    lines = None if level >= LIBBPF_DEBUG else getattr(_captured, "lines", None)
     if lines is not None:
         # va_list is passed by reference in the x86-64 and aarch64 calling conventions.
         buffer = ctypes.create_string_buffer(4096)
@@ -266,8 +268,10 @@ def call(name: str, *arguments: object, what: str) -> int:
 
     Raises KernelError (or a subclass by errno) saying `what` could not be done.
     """
-    with captured() as lines:
-        result = int(getattr(lib(), name)(*arguments))
+    lines: list[str] = []
+    _captured.lines = lines
+    result = int(getattr(lib(), name)(*arguments))
+    _captured.lines = None
     if result < 0:
         raise error_of(-result, what, extack(lines))
     return result

@@ -149,7 +149,7 @@ class PinMonitor:
 class _Spot:
     """A folder, and the names in it that matter; None: all."""
 
-    folder: Path
+    folder: str
     names: frozenset[str] | None = None
 
 
@@ -157,14 +157,14 @@ def _spots(bpffs: Bpffs) -> Iterator[tuple[Inode, _Spot]]:
     """Yield users' folders that hold aliases, then ours, which win."""
     aliases = sorted((Path(path) for path, _ in bpffs.aliases()), key=attrgetter("parent"))
     for folder, paths in groupby(aliases, key=attrgetter("parent")):
-        yield from _found(_Spot(folder, frozenset(path.name for path in paths)))
-    for folder, _, _ in os.walk(bpffs.root):
-        yield from _found(_Spot(Path(folder)))
+        yield from _found(_Spot(str(folder), frozenset(path.name for path in paths)))
+    for path, _, _ in os.walk(bpffs.root):
+        yield from _found(_Spot(path))
 
 
 def _found(spot: _Spot) -> Iterator[tuple[Inode, _Spot]]:
     with suppress(OSError):
-        info = spot.folder.stat()
+        info = os.stat(spot.folder)  # noqa: PTH116 - a thousand paths need no Path
         yield (info.st_dev, info.st_ino), spot
 
 

@@ -14,6 +14,7 @@ from fos1d.model.facts import Interface
 from fos1d.model.objects import Hook, Mode
 
 IFF_UP = 1
+SKIP_STATISTICS = 1 << 3
 CLSACT = 0xFFFF0000
 PARENTS = {Hook.TC_INGRESS: 0xFFFFFFF2, Hook.TC_EGRESS: 0xFFFFFFF3}
 
@@ -58,7 +59,7 @@ class Netlink:
 
     def links(self) -> dict[str, Link]:
         """Return all interfaces of this network namespace, by name."""
-        found = (_link(message) for message in self._route.get_links())
+        found = (_link(message) for message in self._route.get_links(ext_mask=SKIP_STATISTICS))
         return {link.interface.name: link for link in found}
 
     def addresses(self) -> set[IPv4Address | IPv6Address]:

@@ -8,15 +8,16 @@ except to name a stranger where that is allowed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fos1d.errors import KernelError
 from fos1d.kernel import attach, bpf, contents
 from fos1d.kernel.bpf import Fd, MapInfo
-from fos1d.kernel.bpffs import Bpffs
+from fos1d.kernel.bpffs import Bpffs, Listing
 from fos1d.kernel.cgroup import Cgroupfs
+from fos1d.kernel.ledger import read_ledgers
 from fos1d.kernel.netlink import Link, Netlink
 from fos1d.model.objects import (
     Attachment,
@@ -40,6 +41,7 @@ from fos1d.model.objects import (
     key_of,
 )
 from fos1d.model.pins import CGROUP_LINKS, decode, parse_cgroup_link_path
+from fos1d.plan.contents import pack, unpack
 
 PIN_FOLDERS = ("map", "state", "chain", "table")
 OURS = "fos1_"
@@ -55,9 +57,29 @@ class Pins:
     infos: dict[str, MapInfo] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is looked at, and what for."""
+
+    bpffs: Bpffs
+    listing: Listing
+    desired: Mapping[Key, KernelObject]
+
+    def declared(self, path: str) -> Entries | None:
+        """Return what is desired in the map at `path`, if anything is."""
+        wanted = self.desired.get(Key("entries", path))
+        return wanted if isinstance(wanted, Entries) else None
+
+    def ledgers(self, path: str) -> tuple[str, ...]:
+        """Return the pins of the ledgers of the map at `path`."""
+        return self.listing.below(f"ledger/{path}")
+
+
 def observe(
     bpffs: Bpffs,
+    listing: Listing,
     netlink: Netlink,
+    links: Mapping[str, Link],
     cgroups: Cgroupfs,
     desired: Mapping[Key, KernelObject],
     ours: set[int],
@@ -67,16 +89,14 @@ def observe(
     The contents of maps are read only where `desired` or a ledger names them. `ours` are the ids
     of programs that are ours even if their pins are gone; those seen now are added to it.
     """
-    pins = read_pins(bpffs)
+    pins = read_pins(View(bpffs, listing, desired))
     ours.update(pins.programs)
     state = dict(pins.objects)
-    links = netlink.links()
     for found in (
-        *_entries(bpffs, pins, desired),
         *_slots(bpffs, pins),
         *_aliases(bpffs, pins, desired),
         *_xdp(links, pins, ours),
-        *_tcx(bpffs, links, pins),
+        *_tcx(bpffs, listing, links, pins),
         *_clsact(netlink, links, pins),
         *_cgroup_links(bpffs, cgroups, pins),
     ):
@@ -94,21 +114,29 @@ def _has_wanted_mode(found: Observed, wanted: KernelObject | None) -> bool:
     return False
 
 
-def read_pins(bpffs: Bpffs) -> Pins:
-    """Open every pin of maps and programs once and say what it is."""
+def read_pins(view: View) -> Pins:
+    """Open every pin of maps and programs once and say what it is and holds."""
     pins = Pins()
     for folder in PIN_FOLDERS:
-        for path in bpffs.pins(folder):
-            with contextlib.suppress(KernelError), bpffs.open(path) as fd:
-                _read_map(pins, path, fd)
-    for path in bpffs.pins("program"):
-        if "/~" not in path:
-            with contextlib.suppress(KernelError), bpffs.open(path) as fd:
+        for path in view.listing.below(folder):
+            if fd := _opened(view, path):
+                with fd:
+                    _read_map(pins, view, path, fd)
+    for path in view.listing.below("program"):
+        if "/~" not in path and (fd := _opened(view, path)):
+            with fd:
                 _read_program(pins, path, fd)
     return pins
 
 
-def _read_map(pins: Pins, path: str, fd: Fd) -> None:
+def _opened(view: View, path: str) -> Fd | None:
+    """Open a pin, unless it went meanwhile."""
+    with contextlib.suppress(KernelError):
+        return view.bpffs.open(path)
+    return None
+
+
+def _read_map(pins: Pins, view: View, path: str, fd: Fd) -> None:
     info = bpf.map_info(fd)
     pins.maps[info.id] = path
     pins.infos[path] = info
@@ -117,6 +145,10 @@ def _read_map(pins: Pins, path: str, fd: Fd) -> None:
     else:
         found = _map_at(path, info)
     pins.objects[_key_at(path)] = found
+    declared, ledgers = view.declared(path), view.ledgers(path)
+    if declared or ledgers:
+        entries = read_entries(view.bpffs, fd, path, declared, ledgers)
+        pins.objects[key_of(entries)] = entries
 
 
 def _map_at(path: str, info: MapInfo) -> Observed:
@@ -146,40 +178,20 @@ def _read_program(pins: Pins, path: str, fd: Fd) -> None:
 # Contents
 
 
-def _entries(bpffs: Bpffs, pins: Pins, desired: Mapping[Key, KernelObject]) -> Iterator[Entries]:
-    ledgers = {path.rsplit("/", 1)[0].removeprefix("ledger/") for path in bpffs.pins("ledger")}
-    for path, info in sorted(pins.infos.items()):
-        wanted = desired.get(Key("entries", path))
-        if isinstance(wanted, Entries) or path in ledgers:
-            yield read_entries(bpffs, path, info, wanted if isinstance(wanted, Entries) else None)
-
-
-def read_entries(bpffs: Bpffs, path: str, info: MapInfo, wanted: Entries | None) -> Entries:
-    """Read a map's contents and what we declared of them."""
-    from fos1d.plan.contents import pack, unpack
-
-    with bpffs.open(path) as fd:
-        found = contents.read_entries(fd, info, unpack(wanted) if wanted else {})
+def read_entries(
+    bpffs: Bpffs, fd: Fd, path: str, declared: Entries | None, ledgers: Iterable[str]
+) -> Entries:
+    """Read an open map's contents, and from its ledgers what we declared of them."""
+    info = bpf.map_info(fd)
+    found = contents.read_entries(fd, info, unpack(declared) if declared else {})
     return Entries(
         path,
         info.key_bytes,
         info.value_bytes,
         pack(found),
-        wanted.exclusive if wanted else False,
-        read_ledger(bpffs, path, info.key_bytes),
+        declared.exclusive if declared else False,
+        read_ledgers(bpffs, path, ledgers, declared, info.key_bytes),
     )
-
-
-def read_ledger(bpffs: Bpffs, map_path: str, key_bytes: int) -> bytes:
-    """Return the packed keys that we declared in a map."""
-    keys: set[bytes] = set()
-    for path in bpffs.pins(f"ledger/{map_path}"):
-        with bpffs.open(path) as fd:
-            info = bpf.map_info(fd)
-            packed = contents.read_array(fd, info)
-        rows = (packed[i : i + key_bytes] for i in range(0, len(packed), info.value_bytes))
-        keys.update(rows)
-    return b"".join(sorted(keys))
 
 
 def _slots(bpffs: Bpffs, pins: Pins) -> Iterator[Slots]:
@@ -256,9 +268,11 @@ def describe_program(number: int) -> str:
     return f"`{info.name}` (id {number}, tag {info.tag})"
 
 
-def _tcx(bpffs: Bpffs, links: Mapping[str, Link], pins: Pins) -> Iterator[Attachment]:
+def _tcx(
+    bpffs: Bpffs, listing: Listing, links: Mapping[str, Link], pins: Pins
+) -> Iterator[Attachment]:
     """Yield what our link pins hold. A link whose interface went has no program."""
-    for path in bpffs.pins("link"):
+    for path in listing.below("link"):
         _, folder, name = path.split("/")
         hook, _, order = name.rpartition(":")
         interface = decode(folder)

@@ -73,9 +73,12 @@ class RealKernel:
         Somebody may have unmounted the BPF file system: then it is mounted again, and is empty.
         """
         open_root(self.bpffs.root)
-        names = {link.interface.index: name for name, link in self.netlink.links().items()}
-        self.bpffs.tidy([names.get(index, "") for index in self.netlink.clsact_interfaces()])
-        return observe(self.bpffs, self.netlink, self.cgroups, desired, self._executor.ours)
+        links = self.netlink.links()
+        names = {link.interface.index: name for name, link in links.items()}
+        clsact = [names.get(index, "") for index in self.netlink.clsact_interfaces()]
+        listing = self.bpffs.tidy(clsact)
+        ours = self._executor.ours
+        return observe(self.bpffs, listing, self.netlink, links, self.cgroups, desired, ours)
 
     def execute(self, action: Action) -> str:
         """Carry out one action."""

@@ -104,7 +104,12 @@ class SimulatedKernel:
         first = unpack(declared) if declared else {}
         carried = {} if declared and declared.exclusive else unpack(old)
         left = first.keys() | (ledger_keys(old) if declared else set())
-        others = sorted((key, value) for key, value in carried.items() if key not in left)
+        size = target.value_bytes
+        others = sorted(
+            (key, value[:size].ljust(size, b"\0"))
+            for key, value in carried.items()
+            if key not in left
+        )
         kept = {**first, **dict(others[: max(target.max_entries - len(first), 0)])}
         ledger = b"".join(sorted(first)) if declared else old.ledger
         self._set_contents(target.path, target.key_bytes, target.value_bytes, kept, ledger)

@@ -38,6 +38,10 @@ class Reader:
         ]
         return valid, found.findings
 
+    def apart(self) -> Reader:
+        """Return a reader that knows what this one knows, and learns for itself."""
+        return Reader(self.lists.apart(), dict(self._parsed))
+
     def _parse(self, blob: Blob) -> ParsedFile:
         key = (blob.path, blob.id)
         self._seen.add(key)

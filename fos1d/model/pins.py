@@ -27,6 +27,7 @@ from fos1d.model.identity import ResourceId
 
 SHARED_FLOW = "_flow"
 SHARED_POLICY = "_policy"
+STATE = "state"
 
 
 def encode(name: str) -> str:
@@ -66,7 +67,7 @@ def interface_of_chain(path: str) -> str:
 
 def state_family(owner: str, what: str) -> str:
     """Return the folder of one of an owner's state maps."""
-    return f"state/{owner}/{what}"
+    return f"{STATE}/{owner}/{what}"
 
 
 def chain_family(interface: str) -> str:

@@ -22,6 +22,7 @@ from fos1d.model.objects import (
     key_of,
     needs,
 )
+from fos1d.model.pins import STATE
 from fos1d.plan.actions import Action, Conflict, Create, Delete, Plan, Replace, target
 from fos1d.plan.contents import contents_delta
 
@@ -100,7 +101,13 @@ def _carry_from(new: KernelObject, observed: State) -> str | None:
 def _carry_to(old: Observed, desired: Desired) -> str | None:
     if not isinstance(old, Map):
         return None
-    return next((path for path in _shapes(desired.values(), old) if path != old.path), None)
+    heirs = (path for path in _shapes(desired.values(), old) if path != old.path)
+    return next((path for path in heirs if not _is_exclusive(path, desired)), None)
+
+
+def _is_exclusive(path: str, desired: Desired) -> bool:
+    declared = desired.get(Key("entries", path))
+    return isinstance(declared, Entries) and declared.exclusive
 
 
 def _carried_leftovers(
@@ -116,13 +123,15 @@ def _carried_leftovers(
 
 
 def _shapes(objects: Iterable[Observed], like: Map) -> list[str]:
-    """Return the paths of the family of `like` whose records have the same sizes."""
+    """Return the paths of the family of `like` whose records mean the same: of the same sizes, or
+    what a program of ours remembers, whose records only ever grow at their end."""
     return sorted(
         obj.path
         for obj in objects
         if isinstance(obj, Map)
         and obj.family == like.family
-        and (obj.key_bytes, obj.value_bytes) == (like.key_bytes, like.value_bytes)
+        and obj.key_bytes == like.key_bytes
+        and (obj.value_bytes == like.value_bytes or obj.family.startswith(f"{STATE}/"))
     )
 
 

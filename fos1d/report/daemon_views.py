@@ -185,6 +185,7 @@ def plan_of(plan: PlanView) -> Json:
         "apiVersion": "fos1.io/v1",
         "revision": plan.revision,
         "valid": not errors_of(plan.findings),
+        "resources": plan.declared,
         "counts": {verb: verbs[verb] for verb in ("create", "replace", "delete")},
         "actions": [_action(action) for action in plan.actions],
         "conflicts": list(plan.conflicts),

@@ -29,8 +29,9 @@ class PlannedAction:
 class PlanView:
     """What a pass would do, in order, and what it would leave alone or refuse.
 
-    `findings` are those of the revision that was planned; `kept` and `held` are resources whose
-    earlier version would stay, since theirs is invalid or too much would be removed.
+    `findings` are those of the revision that was planned, `declared` counts its valid resources;
+    `kept` and `held` are resources whose earlier version would stay, since theirs is invalid or
+    too much would be removed.
     """
 
     revision: str
@@ -39,6 +40,7 @@ class PlanView:
     findings: tuple[Diagnostic, ...] = ()
     kept: tuple[ResourceId, ...] = ()
     held: tuple[ResourceId, ...] = ()
+    declared: int = 0
 
 
 @dataclass(frozen=True, slots=True)

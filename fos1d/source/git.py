@@ -81,11 +81,13 @@ def run_git(git_dir: Path, environment: Mapping[str, str], *args: str) -> tuple[
 
 
 def _spawn_objects(git_dir: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start git; not by GitPython, whose import takes longer than many a push."""
     command = git_command(git_dir, environment, "cat-file", "--batch-command", "--buffer")
-    running = _gitpython().execute(command, as_process=True, istream=subprocess.PIPE)
-    spawned, running.proc = running.proc, None  # or GitPython would end it with `running`
-    assert isinstance(spawned, subprocess.Popen)
-    return spawned
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+    except OSError as error:
+        raise SourceError(f"git cannot be run: {error}; install it (apt install git)") from error
 
 
 def _gitpython() -> git.Git:

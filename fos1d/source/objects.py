@@ -82,7 +82,7 @@ class Objects:
             self._take(1)
             if found != kind:
                 self._refuse(id, f"is a {found}, not a {kind}")
-            if _id_of(kind, content, len(id)) != id:
+            if id_of(kind, content, len(id)) != id:
                 self._refuse(id, "is damaged (try `git fsck`)")
             yield content
 
@@ -148,8 +148,9 @@ class Objects:
         return said.decode(errors="replace").strip().rpartition("\n")[2]
 
 
-def _id_of(kind: str, content: bytes, digits: int) -> str:
-    """Return the id that an object's content has; git does not look when it reads."""
+def id_of(kind: str, content: bytes, digits: int) -> str:
+    """Return the id that an object's content has in `digits` hexadecimal digits; git does not look
+    when it reads."""
     digest = hashlib.sha1(usedforsecurity=False) if digits == 40 else hashlib.sha256()
     digest.update(f"{kind} {len(content)}\0".encode())
     digest.update(content)

@@ -329,7 +329,7 @@ def _policies() -> Iterator[tuple[str, Files]]:
 
 def _started(files: Files, stack: ExitStack) -> int:
     """Start a daemon that enforces the files; return its process id."""
-    here = stack.enter_context(place())
+    here = stack.enter_context(place('[reconcile]\nresync = "60s"'))
     here.router.start()
     for name, content in files.items():
         here.router.write(name, content)

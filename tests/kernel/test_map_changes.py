@@ -9,8 +9,10 @@ import pytest
 
 from fos1d.kernel import bpf, contents, libbpf
 from fos1d.kernel.bpf import Fd
+from fos1d.model.objects import Map, MapType, key_of
 from tests import lab
 from tests.applied import HEAD, Applied, applied
+from tests.contract import reconcile_once
 
 pytestmark = pytest.mark.kernel
 
@@ -151,3 +153,20 @@ def elements(kind: str, most: int) -> dict[str, str]:
     """Return the manifest of a queue or stack."""
     spec = f"{{type: {kind}, maxEntries: {most}, valueSize: 4}}"
     return {"m.yaml": f"{HEAD}kind: EBPFMap\nmetadata: {{name: m}}\nspec: {spec}\n"}
+
+
+@pytest.mark.parametrize("kind", [MapType.HASH, MapType.LRU_HASH, MapType.PERCPU_HASH])
+def test_what_a_program_remembers_survives_a_longer_record(kernel: Applied, kind: MapType) -> None:
+    """As when an upgrade adds fields: the new ones are zero."""
+    short = Map("state/_flow/what", kind, 4, 12, 8)
+    reconcile_once(kernel.kernel, {key_of(short): short})
+    cpus = contents.possible_cpus() if kind is MapType.PERCPU_HASH else 1
+    with kernel.kernel.bpffs.open(short.path) as fd:
+        slots = [bytes([1 + cpu] * 12) for cpu in range(cpus)]
+        passed = b"".join(slot.ljust(16, b"\0") for slot in slots) if cpus > 1 else slots[0]
+        contents.write_raw_one(fd, bpf.map_info(fd), number(7), passed)
+    longer = Map("state/_flow/what", kind, 4, 24, 8)
+    reconcile_once(kernel.kernel, {key_of(longer): longer})
+    with kernel.kernel.bpffs.open(longer.path) as fd:
+        (values,) = [values for _, values in contents.read_raw(fd, bpf.map_info(fd))]
+    assert values == b"".join(slot.ljust(24, b"\0") for slot in slots)

@@ -38,7 +38,7 @@ def protected(site: Site) -> Site:
 def test_an_attacker_is_dropped_and_others_pass(protected: Site) -> None:
     assert blocked(protected)
     assert protected.ping(f"{WAN4}.2")
-    assert protected.ping(f"{WAN6}:2", f"{LAN6}:2")
+    until(lambda: protected.ping(f"{WAN6}:2", f"{LAN6}:2"), 3, "neighbours have found each other")
     assert not protected.ping(ATTACKER6, f"{LAN6}:2")
     details = protected.router.json("get", "ebpf/edge")["status"]
     assert details["state"] == "Active"

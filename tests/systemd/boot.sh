@@ -29,7 +29,8 @@ ln -s /proc/self/fd dev/fd
 : >dev/console
 mount -t tmpfs -o mode=1777,nosuid,nodev shm dev/shm
 mount -t tmpfs -o mode=755,nosuid,nodev run run
-mount -t tmpfs -o mode=1777,nosuid,nodev tmp tmp
+# A checkout below /tmp must stay in sight.
+[ -e ../keep-tmp ] || mount -t tmpfs -o mode=1777,nosuid,nodev tmp tmp
 ip link set lo up
 mkdir run/old
 pivot_root . run/old

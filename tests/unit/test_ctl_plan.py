@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fos1d.cli.judged import MOST_BYTES, Judgement, ask_daemon
 from fos1d.cli.remote_plan import needed, plan_text
 from fos1d.model.snapshot import Blob, Snapshot
 from tests.ctl_router import Router, running_router
@@ -75,3 +76,26 @@ def test_the_pusher_may_not_plan(
         text = plan_text(snapshot(**FILES))
     assert text is not None
     assert text.startswith("fos1d: plan not shown: this is for root and members of group fos1")
+
+
+# Judged by the daemon
+
+
+def test_the_daemon_judges_what_it_is_handed_whole(live: Router) -> None:
+    judged = ask_daemon(snapshot(**FILES))
+    assert isinstance(judged, Judgement)
+    assert judged.plan.startswith("plan for 1a2b3c4d5e6f: 2 to create (+), 1 to replace (~)")
+    sent = dict(live.desk.asked)["plan"]
+    assert isinstance(sent, dict)
+    assert sorted(sent) == sorted(FILES)
+
+
+def test_too_much_is_not_handed_over(live: Router) -> None:
+    large = Blob("a.netset", "a", MOST_BYTES, bytes)
+    assert ask_daemon(Snapshot(COMMIT, {**snapshot(**FILES).blobs, "a.netset": large})) is None
+    assert live.desk.asked == []
+
+
+def test_nobody_judges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FOS1_SOCKET", str(tmp_path / "none.sock"))
+    assert ask_daemon(snapshot(**FILES)) is None

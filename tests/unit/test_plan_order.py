@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from fos1d.model.objects import Attachment, Hook, KernelObject, Mode, State, key_of
-from fos1d.plan.actions import target
+from fos1d.model.objects import (
+    Attachment,
+    Entries,
+    Hook,
+    KernelObject,
+    Key,
+    Map,
+    MapType,
+    Mode,
+    State,
+    key_of,
+)
+from fos1d.plan.actions import Delete, target
 from fos1d.plan.diff import make_plan
 
 PAIR: tuple[KernelObject, ...] = (
@@ -31,3 +42,11 @@ def test_segments_are_dropped_no_more_before_tracking_ends() -> None:
         "Delete attachment wan0 xdp",
         "Delete attachment wan0 tc-egress 8",
     ]
+
+
+def test_what_others_wrote_is_not_carried_into_an_exclusive_map() -> None:
+    old, new = (Map("map/default:m", MapType.HASH, 4, 4, size) for size in (16, 8))
+    desired: dict[Key, KernelObject] = {
+        key_of(obj): obj for obj in (new, Entries(new.path, 4, 4, b"", exclusive=True))
+    }
+    assert make_plan(desired, {key_of(old): old}).actions[-1] == Delete(old)
