@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 from fos1d.model.facts import Interface
 from fos1d.model.objects import Hook, Mode
@@ -59,6 +60,18 @@ class Netlink:
         """Return all interfaces of this network namespace, by name."""
         found = (_link(message) for message in self._route.get_links(ext_mask=SKIP_STATISTICS))
         return {link.interface.name: link for link in found}
+
+    def link(self, name: str) -> Link | None:
+        """Return one interface, None where there is none of that name."""
+        try:
+            found = self._route.link("get", ifname=name, ext_mask=SKIP_STATISTICS)
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return None
+            raise
+        link = _link(found[0])
+        # The kernel also finds interfaces by their alternative names.
+        return link if link.interface.name == name else None
 
     def qdisc_at(self, interface: int, handle: int) -> str | None:
         """Return the kind of the qdisc with that handle on an interface."""

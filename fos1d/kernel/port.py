@@ -11,8 +11,8 @@ from fos1d.kernel.bpffs import open_root
 from fos1d.kernel.execute import Executor
 from fos1d.kernel.features import has_tcx
 from fos1d.kernel.loader import object_digests
-from fos1d.kernel.netlink import Netlink
-from fos1d.kernel.observe import observe
+from fos1d.kernel.netlink import Link, Netlink
+from fos1d.kernel.observe import Places, observe
 from fos1d.model.facts import Facts, Features
 from fos1d.model.objects import KernelObject, Key, State
 from fos1d.plan.actions import Action
@@ -42,25 +42,28 @@ class RealKernel:
         self.netlink = Netlink()
         self._tc_attach = tc_attach
         self._executor = Executor(self.bpffs, self.netlink)
+        self._links: Mapping[str, Link] | None = None
 
     def facts(self) -> Facts:
         """Return the interfaces and features; the node's name and labels are the caller's."""
-        links = self.netlink.links()
+        self._links = links = self.netlink.links()
         interfaces = {name: link.interface for name, link in links.items()}
         tcx = has_tcx() if self._tc_attach == "auto" else self._tc_attach == "tcx"
         return Facts(interfaces, Features(tcx=tcx), object_digests())
 
     def observe(self, desired: Mapping[Key, KernelObject]) -> State:
-        """Return what is there, once leftovers without meaning are gone.
+        """Return what is there, once leftovers without meaning are gone; interfaces as the facts
+        just named them.
 
         Somebody may have unmounted the BPF file system: then it is mounted again, and is empty.
         """
         open_root(self.bpffs.root)
-        links = self.netlink.links()
+        links, self._links = self._links or self.netlink.links(), None
         names = {link.interface.index: name for name, link in links.items()}
-        clsact = [names.get(index, "") for index in self.netlink.clsact_interfaces()]
+        clsact = [names[index] for index in self.netlink.clsact_interfaces() if index in names]
         listing = self.bpffs.tidy(clsact)
-        return observe(self.bpffs, listing, self.netlink, links, desired, self._executor.ours)
+        places = Places(self.netlink, links, clsact)
+        return observe(self.bpffs, listing, places, desired, self._executor.ours)
 
     def execute(self, action: Action) -> str:
         """Carry out one action."""
