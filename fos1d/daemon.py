@@ -43,7 +43,7 @@ from fos1d.report.notify import Notifier
 from fos1d.report.packets import packet_event
 from fos1d.report.server import Options as ApiOptions
 from fos1d.report.status import SourceStatus, World, statuses
-from fos1d.resident import Giver, be_thrifty
+from fos1d.resident import Giver, be_thrifty, settle
 from fos1d.settings import Settings
 from fos1d.source.follow import follow
 from fos1d.source.git import GitSource
@@ -131,6 +131,7 @@ class Daemon:
         try:
             self.make_pass()
             self._notifier.ready(self._world.summary())
+            settle()
             while not self._stopping.is_set():
                 self._turn()
         finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # A burst of events is one reason: after the first, wait for silence, but not for long.
-QUIET_S = 0.005
+QUIET_S = 0.002
 MOST_QUIET_S = 0.1
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
-from fos1d.compile.edits import edit_between
+from fos1d.compile.edits import Edit, edit_between
 from fos1d.compile.members import Members4, Members6, members4, members6
 from fos1d.compile.netset import NetSet, read_netset
 from fos1d.compile.ranges import Ranges4, Ranges6
@@ -98,17 +98,36 @@ class ReadList:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The bytes of a list, in parts: an edited one is put together when the pass is over."""
+
+    id: str
+    parts: tuple[bytes | memoryview, ...] = field(repr=False)
+
+    @classmethod
+    def edited(cls, id: str, before: bytes, edit: Edit) -> Text:
+        """Return the text that an edit makes of another."""
+        old = memoryview(before)
+        return cls(id, (old[: edit.begin], edit.text, old[edit.end :]))
+
+    def whole(self) -> bytes:
+        """Return the bytes in one."""
+        only = self.parts[0]
+        return only if isinstance(only, bytes) else b"".join(self.parts)
+
+
 @dataclass(slots=True)
 class ListStore:
     """What was read before. One per daemon; a pass reads only lists that it has not seen.
 
-    `_lists` are by the id of their content, `_bytes` by path: the id and the bytes of the newest
-    version that had no mistakes.
+    `_lists` are by the id of their content, `_texts` by path: the newest version of a big list
+    that had no mistakes.
     """
 
     read: Callable[[bytes], NetSet] = read_netset
     _lists: dict[str, ReadList] = field(default_factory=dict)
-    _bytes: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    _texts: dict[str, Text] = field(default_factory=dict)
     _own: dict[tuple[Network, ...], ReadList] = field(default_factory=dict)
     _sets: dict[SetKey, AddressSet] = field(default_factory=dict)
     _used: set[SetKey] = field(default_factory=set)
@@ -117,7 +136,7 @@ class ListStore:
     def apart(self) -> ListStore:
         """Return a store that knows what this one knows, and learns for itself."""
         return ListStore(
-            self.read, dict(self._lists), dict(self._bytes), dict(self._own), dict(self._sets)
+            self.read, dict(self._lists), dict(self._texts), dict(self._own), dict(self._sets)
         )
 
     def set_of(self, networks: Sequence[Network], blobs: Sequence[Blob]) -> AddressSet:
@@ -157,26 +176,30 @@ class ListStore:
         return self._lists[blob.id]
 
     def _read(self, blob: Blob) -> ReadList:
+        if known := self._reread(blob):
+            return known
         data = blob.read()
-        found = self._reread(blob.path, data) or ReadList.of(self.read(data))
+        found = ReadList.of(self.read(data))
         if len(data) >= BIG_BYTES and not found.problems:
-            self._bytes[blob.path] = blob.id, data
+            self._texts[blob.path] = Text(blob.id, (data,))
         return found
 
-    def _reread(self, path: str, data: bytes) -> ReadList | None:
+    def _reread(self, blob: Blob) -> ReadList | None:
         """Return a new version of a list by what differs, unless that is nearly all."""
-        number, before = self._bytes.get(path, ("", b""))
-        if number not in self._lists:
+        kept = self._texts.get(blob.path)
+        if kept is None or kept.id not in self._lists:
             return None
-        edit = edit_between(before, data)
-        if edit.bytes > len(data) // 4:
+        before = kept.whole()
+        edit = edit_between(before, blob.size_bytes, blob.pieces(), blob.size_bytes // 4)
+        if edit is None:
             return None
-        removed = self.read(before[edit.begin : edit.end_before])
-        added = self.read(data[edit.begin : edit.end_after])
+        removed, added = self.read(before[edit.begin : edit.end]), self.read(edit.text)
         if added.problems:
-            above = data.count(b"\n", 0, edit.begin)
+            above = before.count(b"\n", 0, edit.begin)
             added = replace(added, problems=tuple((above + n, m) for n, m in added.problems))
-        return self._lists[number].edited(removed, added)
+        else:
+            self._texts[blob.path] = Text.edited(blob.id, before, edit)
+        return self._lists[kept.id].edited(removed, added)
 
     def _flawless(self, blob: Blob) -> ReadList:
         found = self._list(blob)
@@ -193,5 +216,9 @@ class ListStore:
         self._own = {networks: self._own_list(networks) for networks, _ in self._sets}
         asked = self._asked.union(*(blobs for _, blobs in self._sets))
         self._lists = {key: found for key, found in self._lists.items() if key in asked}
-        self._bytes = {path: kept for path, kept in self._bytes.items() if kept[0] in self._lists}
+        self._texts = {
+            path: Text(kept.id, (kept.whole(),))
+            for path, kept in self._texts.items()
+            if kept.id in self._lists
+        }
         self._used, self._asked = set(), set()

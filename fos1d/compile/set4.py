@@ -67,20 +67,30 @@ def build_set4(ranges: Ranges4) -> Set4:
 
 def put_together(parts: Mapping[int, Slash8]) -> Set4:
     """Return the arrays of the whole set, given those of each /8 that has members."""
-    lines = np.zeros(abi.Size.SET4_LINES, LINE)
-    leaves = np.empty(sum(len(part.leaves) for part in parts.values()), np.uint64)
-    blocks = [part.blocks for _, part in sorted(parts.items())]
-    leaf = block = 0
-    for octet, part in sorted(parts.items()):
-        rows = lines[octet * LINES_A_SLASH8 : (octet + 1) * LINES_A_SLASH8]
-        rows[:] = part.lines
-        rows["base"] += np.where(rows["base"] == WHOLE, 0, leaf).astype(np.uint32)
-        words = leaves[leaf : leaf + len(part.leaves)]
-        words[:] = part.leaves
-        if len(part.blocks):
-            words += (words >> IS_BLOCK_SHIFT) * np.uint64(block)
-        leaf, block = leaf + len(part.leaves), block + len(part.blocks)
-    return Set4(lines, _at_least_one([leaves], LEAF), _at_least_one(blocks, BLOCK))
+    octets = sorted(parts)
+    lines = np.zeros(abi.Size.SET4_LINES, LINE).reshape(-1, LINES_A_SLASH8)
+    for octet in octets:
+        lines[octet] = parts[octet].lines
+    leaves = np.concatenate([NO_LEAVES, *(parts[octet].leaves for octet in octets)])
+    base = lines["base"]
+    first = np.zeros(len(lines), np.uint32)
+    first[octets] = _begins([len(parts[octet].leaves) for octet in octets])
+    base += np.where(base == WHOLE, 0, first[:, None]).astype(np.uint32)
+    blocks = _begins([len(parts[octet].blocks) for octet in octets])
+    for octet, begin in zip(octets, blocks.tolist(), strict=True):
+        if len(parts[octet].blocks):
+            words = leaves[first[octet] : first[octet] + len(parts[octet].leaves)]
+            words += (words >> IS_BLOCK_SHIFT) * np.uint64(begin)
+    return Set4(
+        lines.ravel(),
+        _at_least_one([leaves], LEAF),
+        _at_least_one([parts[octet].blocks for octet in octets], BLOCK),
+    )
+
+
+def _begins(counts: Sequence[int]) -> npt.NDArray[np.uint32]:
+    """Return where each of several rows begins that stand one behind the other."""
+    return (np.cumsum(counts) - counts).astype(np.uint32)
 
 
 def build_slash8(ranges: Ranges4) -> Slash8:
@@ -246,3 +256,4 @@ def _at_least_one(
 
 
 NO_BYTES = np.empty(0, np.uint8)
+NO_LEAVES = np.empty(0, np.uint64)

@@ -40,7 +40,7 @@ def changed(shards: Mapping[int, Ranges], removed: Ranges, added: Ranges) -> dic
     delta, count = _tally(removed, added)
     after = dict(shards)
     octets = delta.octets()
-    for octet in np.unique(octets[count != 0]).tolist():
+    for octet in sorted(set(octets[count != 0].tolist())):
         here = (octets == octet) & (count != 0)
         after[octet] = _corrected(after.get(octet), delta.taken(here), count[here])
         if not len(after[octet]):

@@ -172,7 +172,7 @@ class Executor:
                 with self.bpffs.open(path) as program:
                     value = program.number.to_bytes(4, "little")
                     contents.write_raw_one(chain, info, slot.to_bytes(4, "little"), value)
-        if link := self.netlink.links().get(interface_of_chain(new.chain)):
+        if link := self.netlink.link(interface_of_chain(new.chain)):
             for path in new.programs:
                 self._begin_tracking(path, link)
 
@@ -318,7 +318,7 @@ class Executor:
         return f"mode changed from {old.mode} to {new.mode}"
 
     def _detach(self, old: Attachment) -> None:
-        link = self.netlink.links().get(old.interface)
+        link = self.netlink.link(old.interface)
         match old.mode:
             case Mode.TCX:
                 attach.tcx_clear(self.bpffs, old)
@@ -336,7 +336,7 @@ class Executor:
             attach.xdp_clear(link.interface.index, old.mode, expected, old.interface)
 
     def _link(self, wanted: Attachment) -> Link:
-        link = self.netlink.links().get(wanted.interface)
+        link = self.netlink.link(wanted.interface)
         if link is None:
             raise Waiting(f"interface {wanted.interface} is not there (any more)")
         return link

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, AF_INET6
 from typing import Any
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 from fos1d.model.facts import Interface
 from fos1d.model.objects import Hook, Mode
@@ -67,6 +68,18 @@ class Netlink:
         found = (message.get_attr("IFA_LOCAL") for message in self._route.get_addr(family=AF_INET))
         six = (message.get_attr("IFA_ADDRESS") for message in self._route.get_addr(family=AF_INET6))
         return {ip_address(address) for address in (*found, *six) if address}
+
+    def link(self, name: str) -> Link | None:
+        """Return one interface, None where there is none of that name."""
+        try:
+            found = self._route.link("get", ifname=name, ext_mask=SKIP_STATISTICS)
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return None
+            raise
+        link = _link(found[0])
+        # The kernel also finds interfaces by their alternative names.
+        return link if link.interface.name == name else None
 
     def qdisc_at(self, interface: int, handle: int) -> str | None:
         """Return the kind of the qdisc with that handle on an interface."""

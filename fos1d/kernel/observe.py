@@ -8,7 +8,7 @@ except to name a stranger where that is allowed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,12 +75,20 @@ class View:
         return self.listing.below(f"ledger/{path}")
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where programs are attached: the interfaces, which of them have a clsact qdisc, cgroups."""
+
+    netlink: Netlink
+    links: Mapping[str, Link]
+    clsact: Collection[str]
+    cgroups: Cgroupfs
+
+
 def observe(
     bpffs: Bpffs,
     listing: Listing,
-    netlink: Netlink,
-    links: Mapping[str, Link],
-    cgroups: Cgroupfs,
+    places: Places,
     desired: Mapping[Key, KernelObject],
     ours: set[int],
 ) -> State:
@@ -95,10 +103,10 @@ def observe(
     for found in (
         *_slots(bpffs, pins),
         *_aliases(bpffs, pins, desired),
-        *_xdp(links, pins, ours),
-        *_tcx(bpffs, listing, links, pins),
-        *_clsact(netlink, links, pins),
-        *_cgroup_links(bpffs, cgroups, pins),
+        *_xdp(places.links, pins, ours),
+        *_tcx(bpffs, listing, places.links, pins),
+        *_clsact(places, pins),
+        *_cgroup_links(bpffs, places.cgroups, pins),
     ):
         key = key_of(found)
         if key in state and _has_wanted_mode(found, desired.get(key)):
@@ -284,15 +292,15 @@ def _tcx(
         yield Attachment(interface, Hook(hook), program, Mode.TCX, int(order))
 
 
-def _clsact(netlink: Netlink, links: Mapping[str, Link], pins: Pins) -> Iterator[Attachment]:
-    names = {link.interface.index: name for name, link in links.items()}
-    for index in netlink.clsact_interfaces():
-        for found in netlink.filters(index):
+def _clsact(places: Places, pins: Pins) -> Iterator[Attachment]:
+    for name in places.clsact:
+        index = places.links[name].interface.index
+        for found in places.netlink.filters(index):
             if found and found.priority in attach.PRIORITY_BAND and OURS in found.name:
                 order = found.priority - attach.PRIORITY_BASE
                 number = attach.clsact_program(index, found.hook, order)
                 program = pins.programs.get(number, "")
-                yield Attachment(names[index], found.hook, program, Mode.CLSACT, order)
+                yield Attachment(name, found.hook, program, Mode.CLSACT, order)
 
 
 def _cgroup_links(bpffs: Bpffs, cgroups: Cgroupfs, pins: Pins) -> Iterator[CgroupAttachment]:

@@ -12,8 +12,8 @@ from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.execute import Executor
 from fos1d.kernel.features import has_tcx
 from fos1d.kernel.loader import object_digests
-from fos1d.kernel.netlink import Netlink
-from fos1d.kernel.observe import observe
+from fos1d.kernel.netlink import Link, Netlink
+from fos1d.kernel.observe import Places, observe
 from fos1d.kernel.operators import flow_keys, operator_connections, ssh_cgroups
 from fos1d.model.facts import Facts, Features
 from fos1d.model.objects import KernelObject, Key, State
@@ -57,10 +57,11 @@ class RealKernel:
         self._operator_ports = operator_ports
         self.cgroups = Cgroupfs(cgroup_root)
         self._executor = Executor(self.bpffs, self.netlink, self.cgroups)
+        self._links: Mapping[str, Link] | None = None
 
     def facts(self) -> Facts:
         """Return the interfaces and features; the node's name and labels are the caller's."""
-        links = self.netlink.links()
+        self._links = links = self.netlink.links()
         interfaces = {name: link.interface for name, link in links.items()}
         tcx = has_tcx() if self._tc_attach == "auto" else self._tc_attach == "tcx"
         workloads = self._workloads()
@@ -68,17 +69,18 @@ class RealKernel:
         return Facts(interfaces, Features(tcx=tcx), object_digests(), workloads, *flow_keys(found))
 
     def observe(self, desired: Mapping[Key, KernelObject]) -> State:
-        """Return what is there, once leftovers without meaning are gone.
+        """Return what is there, once leftovers without meaning are gone; interfaces as the facts
+        just named them.
 
         Somebody may have unmounted the BPF file system: then it is mounted again, and is empty.
         """
         open_root(self.bpffs.root)
-        links = self.netlink.links()
+        links, self._links = self._links or self.netlink.links(), None
         names = {link.interface.index: name for name, link in links.items()}
-        clsact = [names.get(index, "") for index in self.netlink.clsact_interfaces()]
+        clsact = [names[index] for index in self.netlink.clsact_interfaces() if index in names]
         listing = self.bpffs.tidy(clsact)
-        ours = self._executor.ours
-        return observe(self.bpffs, listing, self.netlink, links, self.cgroups, desired, ours)
+        places = Places(self.netlink, links, clsact, self.cgroups)
+        return observe(self.bpffs, listing, places, desired, self._executor.ours)
 
     def execute(self, action: Action) -> str:
         """Carry out one action."""

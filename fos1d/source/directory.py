@@ -21,6 +21,7 @@ from fos1d.source.reading import (
     opened_file,
     read_all,
     read_file,
+    stream_file,
     wait_for_tick,
     was_just_written,
 )
@@ -147,7 +148,8 @@ def _read_blob(path: str, place: str, stamp: Stamp, held: bool) -> Blob | None:
         if writers is Writers.UNKNOWN and (held or was_just_written(stamp)):
             return None
         if _is_lazy(path, stamp):
-            return Blob(path, _stamp_id(stamp), size, partial(read_file, place, stamp))
+            whole, pieces = partial(read_file, place, stamp), partial(stream_file, place, stamp)
+            return Blob(path, _stamp_id(stamp), size, whole, pieces)
         content = read_all(fd, size)
         return Blob(path, _digest(content), size, lambda: content)
 

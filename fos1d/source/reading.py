@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 
 from fos1d.errors import SnapshotChanged, SourceError
+from fos1d.model.snapshot import PIECE_BYTES
 from fos1d.source.links import Stamp, stamp_of
 from fos1d.source.tree import path_of
 
@@ -95,6 +96,15 @@ def read_file(path: str, stamp: Stamp) -> bytes:
         if writers is Writers.SOME:
             raise SnapshotChanged(f"{path} is open for writing")
         return read_all(fd, stamp.size_bytes)
+
+
+def stream_file(path: str, stamp: Stamp) -> Iterator[bytes]:
+    """Yield the bytes that `read_file` would return, piece by piece."""
+    with opened_file(path, stamp) as fd, leased(fd) as writers:
+        if writers is Writers.SOME:
+            raise SnapshotChanged(f"{path} is open for writing")
+        while piece := os.read(fd, PIECE_BYTES):
+            yield piece
 
 
 def read_all(fd: int, size_bytes: int) -> bytes:

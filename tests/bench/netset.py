@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +20,19 @@ from tests.bench.clock import (
     memory_mb,
     place,
     process_of,
-    replace_file,
+    staged,
 )
 from tests.bench.networks import Networks, mixed4, prefixes4, prefixes6
 from tests.bench.objects import compiled_c
 from tests.bench.results import Bar, Row, Table, middle, spread, tick
 from tests.lab import command
-from tests.running import Router
 
 LIST = "listed.netset"
 # After a change, the daemon writes down for its next start what is in force.
 REST_S = 2.0
 ONE_MORE = {4: b"198.51.100.77\n", 6: b"2001:db8:77::/48\n"}
 EMPTY = program("edge", WAN, "{}")
-LISTED = program("edge", WAN, f"{{blacklist: {{enabled: true, files: [{LIST}]}}}}")
+LISTED = program("edge", WAN, f"{{blacklist: {{enabled: true, files: [{LIST}]}}}}").encode()
 
 
 @dataclass
@@ -74,9 +73,9 @@ def netset(quick: bool) -> Table:
         tuple(row for case in cases for row in _rows(case)),
         tuple(bar for case in cases for bar in _bars(case)),
         (
-            "cold: from the file's rename into the folder to another program on the interface; "
-            "the daemon runs, but saw neither file nor list before",
-            "one line more or less: the same, of a daemon at rest",
+            "cold: from the file's rename into the folder until packets of a listed source do not "
+            "pass; the daemon runs, but saw neither file nor list before",
+            "one line more or less: the same of that line's source, of a daemon at rest",
             "C, batches: parse, create the map, insert by batches of 65,536; into a hash or an "
             "LPM trie; it reads no IPv6",
         ),
@@ -97,13 +96,15 @@ def measure(case: Case) -> None:
         made.start()
         process = process_of(made)
         case.idle_mb.append(memory_mb(process)[0])
-        took_ms, used_ms = _took(here, lambda: _list(made, content))
+        changes = [staged(made.policy / LIST, content), staged(made.policy / "edge.yaml", LISTED)]
+        took_ms, used_ms = _took(here, changes, _source_in(content), False)
         case.cold_ms.append(took_ms)
         case.cold_cpu_ms.append(used_ms)
-        more = content + ONE_MORE[case.networks.family]
-        for version in (more, content):
+        line = ONE_MORE[case.networks.family]
+        for version, passes in ((content + line, False), (content, True)):
             time.sleep(REST_S)
-            took_ms, used_ms = _took(here, partial(replace_file, made.policy / LIST, version))
+            change = staged(made.policy / LIST, version)
+            took_ms, used_ms = _took(here, [change], _source_in(line), passes)
             case.more_ms.append(took_ms)
             case.more_cpu_ms.append(used_ms)
         after, most = memory_mb(process)
@@ -111,17 +112,22 @@ def measure(case: Case) -> None:
         case.most_mb.append(most)
 
 
-def _took(here: Place, act: Callable[[], object]) -> tuple[float, float]:
-    """Return the ms until another program was in force, and the ms that the daemon computed."""
+def _source_in(lines: bytes) -> str:
+    """Return an address of the first network."""
+    return str(ip_network(lines.partition(b"\n")[0].decode()).network_address)
+
+
+def _took(
+    here: Place, changes: Sequence[Callable[[], object]], source: str, passes: bool
+) -> tuple[float, float]:
+    """Return the ms until a source's packets pass, or do not, and the ms that the daemon
+    computed."""
     process = process_of(here.router)
     before = cpu_s(process)
-    wall_ms = 1000 * here.seconds_until_another(act)
+    wall_ms = 1000 * here.seconds_until_judged(
+        lambda: [change() for change in changes], source, passes
+    )
     return wall_ms, 1000 * (cpu_s(process) - before)
-
-
-def _list(made: Router, content: bytes) -> None:
-    replace_file(made.policy / LIST, content)
-    made.write("edge.yaml", LISTED)
 
 
 def _batch_ms(kind: str, content: bytes) -> tuple[float, float]:

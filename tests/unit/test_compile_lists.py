@@ -155,7 +155,7 @@ def test_what_nobody_asks_for_is_forgotten() -> None:
     store.set_of((), [blob(b"10.0.0.2\n")])
     store.end_pass()
     store.end_pass()
-    assert not (store._lists or store._bytes or store._sets or store._own)
+    assert not (store._lists or store._texts or store._sets or store._own)
 
 
 def test_the_same_members_have_the_same_digest_however_written() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fos1d.compile import netset
-from fos1d.compile.edits import edit_between
+from fos1d.compile.edits import Edit, edit_between
 from fos1d.compile.netset import MOST_PROBLEMS, NetSet, read_netset
 
 Network = IPv4Network | IPv6Network
@@ -161,20 +161,35 @@ def test_a_line_of_megabytes_is_a_line() -> None:
 TEXT = st.text("ab\n", max_size=12).map(str.encode)
 
 
-@given(TEXT, TEXT, TEXT, TEXT)
+def edit_of(before: bytes, after: bytes, piece: int = 1 << 17) -> Edit | None:
+    pieces = [after[at : at + piece] for at in range(0, len(after), piece)]
+    return edit_between(before, len(after), pieces, len(before) + len(after))
+
+
+@given(TEXT, TEXT, TEXT, TEXT, st.integers(1, 9))
 def test_an_edit_is_the_lines_between_common_ones(
-    head: bytes, one: bytes, other: bytes, tail: bytes
+    head: bytes, one: bytes, other: bytes, tail: bytes, piece: int
 ) -> None:
     before, after = head + one + tail, head + other + tail
-    edit = edit_between(before, after)
-    assert (
-        after
-        == before[: edit.begin] + after[edit.begin : edit.end_after] + before[edit.end_before :]
-    )
-    for text, end in ((before, edit.end_before), (after, edit.end_after)):
-        assert edit.begin <= end <= len(text)
+    edit = edit_of(before, after, piece)
+    assert edit
+    assert after == before[: edit.begin] + edit.text + before[edit.end :]
+    assert edit.begin <= edit.end <= len(before)
+    for text, end in ((before, edit.end), (after, edit.begin + len(edit.text))):
         cuts = [edit.begin, end]
         assert all(cut in (0, len(text)) or text[cut - 1 : cut] == b"\n" for cut in cuts)
+
+
+@given(TEXT, TEXT, st.integers(0, 9), st.integers(1, 9))
+def test_texts_that_differ_too_much_have_no_edit(
+    before: bytes, after: bytes, most: int, piece: int
+) -> None:
+    pieces = [after[at : at + piece] for at in range(0, len(after), piece)]
+    whole, found = edit_of(before, after), edit_between(before, len(after), pieces, most)
+    assert whole
+    assert found == whole or (not found and max(len(before), len(after)) > most)
+    for size in (len(after) - 1, len(after) + 1):
+        assert edit_between(before, size, pieces, 100) is None
 
 
 def test_an_edit_of_a_big_text_is_small() -> None:
@@ -182,7 +197,7 @@ def test_an_edit_of_a_big_text_is_small() -> None:
     before = b"".join(lines)
     for at in (0, 1, 4711, 99_999, 100_000):
         after = b"".join([*lines[:at], b"new\n", *lines[at:]])
-        assert edit_between(before, after).bytes < 30
-        assert edit_between(after, before).bytes < 30
-    assert edit_between(before, before).bytes < 30
+        for edit in (edit_of(before, after), edit_of(after, before), edit_of(before, before)):
+            assert edit
+            assert edit.end - edit.begin + len(edit.text) < 30
     assert all(a != b for a, b in pairwise(lines))
