@@ -457,6 +457,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "policy_words": MapShape(2, 4, 8, 1, 1024),
         "rule_buckets": MapShape(1, 8, 8, 65536, 1),
         "rule_slots": MapShape(1, 8, 4, 65536, 1),
+        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
         "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
         "rule_stats": MapShape(6, 4, 16, 65536, 0),
         "stats": MapShape(6, 4, 16, 27, 0),
@@ -506,6 +507,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "policy_words": MapShape(2, 4, 8, 1, 1024),
         "rule_buckets": MapShape(1, 8, 8, 65536, 1),
         "rule_slots": MapShape(1, 8, 4, 65536, 1),
+        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
         "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
         "rule_stats": MapShape(6, 4, 16, 65536, 0),
         "stats": MapShape(6, 4, 16, 27, 0),
@@ -550,6 +552,7 @@ KNOBS: dict[str, dict[str, Knob]] = {
         "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),
         "failsafe_port": Knob(4, 16, "ports that policies never close to the router: fos1_lifeline, the protocol shifted, and the port in host order"),
         "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
+        "limits_nobody": Knob(1, 1, "whether no workload has limits"),
         "policy_generation": Knob(4, 1, "digest of the rules, by which flows know what judged them"),
     },
     "cgroup_release": {

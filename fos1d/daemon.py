@@ -21,6 +21,7 @@ from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.connections import has_workloads, recount
 from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.monitor import LinkMonitor, PinMonitor
+from fos1d.kernel.policy_counters import Gone, free_gone
 from fos1d.kernel.policy_events import PolicyEvents
 from fos1d.kernel.port import RealKernel
 from fos1d.kernel.workloads.watch import Places, WorkloadWatch, find_workloads
@@ -54,6 +55,8 @@ from fos1d.source.open import open_source, read_once
 from fos1d.wakes import Wakes
 
 SWEEP_S = 30.0
+# From when a rule is known to be gone until its counter may be another's.
+REST_S = 1.0
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 CONTESTED_PAUSE_S = 5.0
 GIT_DIGITS = 40
@@ -116,6 +119,7 @@ class Daemon:
         self._confirmed = ""
         self._retry_s = FIRST_RETRY_S
         self._due: dict[str, float] = {}
+        self._gone: Gone = frozenset()
         self._stopping = threading.Event()
 
     # The loop
@@ -186,7 +190,13 @@ class Daemon:
         if has_flows(self._kernel.bpffs):
             sweep(self._kernel.bpffs, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
             self._giver.give_back()
+        self._or_tell(self._free_rules)
         self._or_tell(self._recount)
+
+    def _free_rules(self) -> None:
+        self._gone = free_gone(self._kernel.bpffs, self._gone)
+        if self._gone:
+            self._due["sweep"] = time.monotonic() + REST_S
 
     def _recount(self) -> None:
         root = self._kernel.cgroups.root()
@@ -211,8 +221,9 @@ class Daemon:
 
     def _pass(self) -> None:
         began = time.monotonic()
+        sweep_due = self._due.get("sweep", began + SWEEP_S)
         self._due = {"resync": began + self._settings.reconcile.resync.total_seconds()}
-        self._due["sweep"] = began + SWEEP_S
+        self._due["sweep"] = sweep_due
         if self._is_suspended():
             self._publish(replace(self._world, suspended_until_s=self._suspended_until_s()))
             return

@@ -1,7 +1,8 @@
-"""A podman of one's own, in mount and network namespaces of its own, with its API on a socket.
+"""A podman of one's own, in a mount namespace of its own, with its API on a socket.
 
-The cgroup2 file system is where podman looks for it there, and its containers' cgroups are below a
-cgroup of the test. A container's whole content is one program that waits.
+There the cgroup2 file system is where podman looks for it, and the socket where everybody does. Its
+containers' cgroups are below a cgroup of the test. A container's whole content is one program that
+waits.
 """
 
 from __future__ import annotations
@@ -54,10 +55,17 @@ class Podman:
         """Where the API is."""
         return self.folder / "run/podman/podman.sock"
 
+    def inside(self) -> list[str]:
+        """Return the words that make a command run in its namespaces."""
+        return ["nsenter", "-t", str(self.process.pid), "--mount", "--net", "--"]
+
+    def words(self) -> list[str]:
+        """Return the words that begin a podman command."""
+        return [*self.inside(), *podman(self.folder)]
+
     def __call__(self, *words: str) -> str:
         """Run a podman command."""
-        inside = ["nsenter", "-t", str(self.process.pid), "--mount", "--net", "--"]
-        return lab.command(*inside, *podman(self.folder), *words, timeout_s=60).strip()
+        return lab.command(*self.words(), *words, timeout_s=60).strip()
 
     def start(self, name: str, *words: str) -> str:
         """Start a container that waits; return its id."""
@@ -79,19 +87,21 @@ def podman(folder: Path) -> list[str]:
 
 
 @contextmanager
-def engine(folder: Path, parent: Path) -> Iterator[Podman]:
-    """Start podman's service, and end it with all its containers."""
+def engine(folder: Path, parent: Path, namespace: lab.Namespace | None = None) -> Iterator[Podman]:
+    """Start podman's service, in a network namespace of its own if none is given, and end it with
+    all its containers."""
     (folder / "containers.conf").write_text(CONFIG.format(folder=folder))
     (folder / "root").mkdir()
     (folder / "wait.c").write_text(WAIT)
     lab.command("gcc", "-static", "-o", f"{folder}/root/wait", f"{folder}/wait.c")
     socket = folder / "run/podman/podman.sock"
     socket.parent.mkdir(parents=True)
-    ready = "ip link set lo up && mount -t cgroup2 none /sys/fs/cgroup && mount -t tmpfs none /run"
+    ready = "ip link set lo up && mount -t cgroup2 none /sys/fs/cgroup && mount --bind $0 /run"
+    apart = [*namespace.prefix(), "unshare", "--mount"] if namespace else ["unshare", "-mn"]
     service = [*podman(folder), "system", "service", "--time=0", f"unix://{socket}"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["unshare", "--mount", "--net", "sh", "-c", f'{ready} && exec "$@"', "sh", *service],
+            [*apart, "sh", "-c", f'{ready} && exec "$@"', f"{folder}/run", *service],
             stdout=log,
             stderr=log,
         )

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import mmap
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ ENOTSUPP = 524  # the kernel's own, without a name in errno
 NOTHING: Mapping[bytes, bytes] = {}
 
 
+@cache
 def possible_cpus() -> int:
     """How many values a per-CPU element has: the CPUs that the kernel may ever see."""
     text = Path("/sys/devices/system/cpu/possible").read_text()
@@ -216,6 +218,13 @@ def move_elements(source: Fd, target: Fd) -> None:
     popped = list(pop_elements(source, info))
     for value in reversed(popped) if info.type == MapType.STACK else popped:
         libbpf.lib().bpf_map_update_elem(target.number, None, value, 0)
+
+
+def push_element(fd: Fd, value: bytes) -> None:
+    """Put an element into a queue or stack."""
+    result = libbpf.lib().bpf_map_update_elem(fd.number, None, value, 0)
+    if result < 0:
+        raise _write_error(map_info(fd), -result)
 
 
 def pop_elements(fd: Fd, info: MapInfo) -> Iterator[bytes]:

@@ -290,10 +290,12 @@ class _Wanted:
             for place in self.places.numbers
             if place.kind is PlaceKind.PLACE_CGROUP
         }
+        limits = any(claimant.kind == "EBPFContainerPolicy" for claimant in self.claimants)
+        knobs = {**self._knobs(None), "limits_nobody": int(not limits)}
         for top in topmost(cgroups):
             below = {c for path, by in cgroups.items() if is_within(path, top) for c in by}
             for hook, code in CGROUP.items():
-                program = self._program(hook, code, self._knobs(None))
+                program = self._program(hook, code, knobs)
                 attachment = CgroupAttachment(top, hook, program.path)
                 for claimant in sorted(below):
                     self.lowered.add(claimant, program, attachment)

@@ -28,6 +28,7 @@ from fos1d.model.identity import ResourceId
 SHARED_FLOW = "_flow"
 SHARED_POLICY = "_policy"
 STATE = "state"
+TABLES = "table"
 
 
 def encode(name: str) -> str:
@@ -77,7 +78,7 @@ def chain_family(interface: str) -> str:
 
 def table_path(digest: str, part: str) -> str:
     """Return the pin of a part of a frozen table."""
-    return f"table/{digest}/{part}"
+    return f"{TABLES}/{digest}/{part}"
 
 
 def link_path(interface: str, hook: str, order: int) -> str:

@@ -45,17 +45,34 @@ static __always_inline u64 milliseconds(u64 count)
 	return bucket_time(count * 1000000);
 }
 
+FOS1_CONFIG(u8, limits_nobody, "whether no workload has limits");
+
+/* Find the nearest above a packet's cgroup that is limited. From the root down,
+ * since few cgroups lie deep. Global, so that the verifier sees it once.
+ */
+__noinline u64 workload_above(struct __sk_buff *skb)
+{
+	u64 nearest = 0;
+
+	for (int level = 0; level < WORKLOAD_ANCESTORS; level++) {
+		u64 cgroup = bpf_skb_ancestor_cgroup_id(skb, level);
+
+		if (!cgroup)
+			break;
+		if (bpf_map_lookup_elem(&workload_limits_of, &cgroup))
+			nearest = cgroup;
+	}
+	return nearest;
+}
+
+/* Find the workload that a packet's socket belongs to. */
 static __always_inline bool
 workload_of_packet(struct __sk_buff *skb, u64 cgroup, struct workload *workload)
 {
-	if (likely(workload_is(workload, cgroup)))
-		return true;
-	for (int level = WORKLOAD_ANCESTORS; level > 0; level--) {
-		cgroup = bpf_skb_ancestor_cgroup_id(skb, level);
-		if (cgroup && workload_is(workload, cgroup))
-			return true;
-	}
-	return false;
+	if (limits_nobody)
+		return false;
+	return likely(workload_is(workload, cgroup)) ||
+	       workload_is(workload, workload_above(skb));
 }
 
 /* The time that bytes take at a rate, in bucket time. */

@@ -22,8 +22,9 @@ struct {
 } rule_stats SEC(".maps");
 
 /* Where in rule_stats a rule is counted, over all versions of the rules: by
- * fos1_policy_rule.counter. Writer: the programs, when a rule first matches.
- * Full: a rule is not counted, and counters_full is.
+ * fos1_policy_rule.counter. Writer: the programs, when a rule first matches;
+ * the daemon removes rules that are gone. Full: a rule is not counted, and
+ * counters_full is, until there is room.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -33,13 +34,22 @@ struct {
 	__type(value, u32);
 } rule_slots SEC(".maps");
 
-/* How many slots of rule_stats are taken. Writer: the programs. */
+/* How many slots of rule_stats were ever taken. Writer: the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, u32);
 } rule_slots_taken SEC(".maps");
+
+/* The slots of rules that are gone. Writer: the daemon, and a program that has
+ * taken one too many. Reader: the programs. It has room for all.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, FOS1_RULE_COUNTERS);
+	__type(value, u32);
+} rule_slots_free SEC(".maps");
 
 /* The same by the rule's index in policy_rules: fos1_rule_slot, 0 if it has not
  * matched yet. It lives as long as these rules. Writer: the programs.
@@ -52,7 +62,8 @@ struct {
 } policy_slots SEC(".maps");
 
 /* The buckets (bucket.h) of rules with a limit, and of what is logged, by the
- * same key. Writer: the programs. Full: no limit is kept, counters_full counts.
+ * same key. Writer: the programs; the daemon removes those of rules that are
+ * gone. Full: no limit is kept, counters_full counts.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -99,39 +110,56 @@ struct visit {
 	u32 answer;
 };
 
+/* The number of a slot that is nobody's; beyond all slots if there is none. */
+static __always_inline u32 free_slot(void)
+{
+	u32 zero = 0, number = 0, *taken;
+
+	if (!bpf_map_pop_elem(&rule_slots_free, &number))
+		return number;
+	taken = bpf_map_lookup_elem(&rule_slots_taken, &zero);
+	if (!taken || *taken >= FOS1_RULE_COUNTERS)
+		return FOS1_SLOT_NUMBER;
+	return __sync_fetch_and_add(taken, 1) + 1;
+}
+
 /* Find the slot of a counter, or take one: its number and one, beyond all slots
  * if there is none left.
  */
 static __always_inline u32 take_slot(u64 counter)
 {
-	u32 zero = 0, number = FOS1_SLOT_NUMBER, *found, *taken;
+	u32 number, *found;
 
 	found = bpf_map_lookup_elem(&rule_slots, &counter);
 	if (found)
 		return *found;
-	taken = bpf_map_lookup_elem(&rule_slots_taken, &zero);
-	if (!taken || *taken >= FOS1_RULE_COUNTERS)
+	number = free_slot();
+	if (number > FOS1_RULE_COUNTERS)
+		return FOS1_SLOT_NUMBER;
+	if (!bpf_map_update_elem(&rule_slots, &counter, &number, BPF_NOEXIST))
 		return number;
-	number = __sync_fetch_and_add(taken, 1) + 1;
-	bpf_map_update_elem(&rule_slots, &counter, &number, BPF_NOEXIST);
+	bpf_map_push_elem(&rule_slots_free, &number, 0);
 	found = bpf_map_lookup_elem(&rule_slots, &counter);
 	return found ? *found : FOS1_SLOT_NUMBER;
 }
 
-/* Find out where a rule is counted, for all packets to come. Global, so that
- * the verifier sees it once.
+/* Find out where a rule is counted, for all packets to come unless there is no
+ * room. Global, so that the verifier sees it once.
  */
 __noinline int policy_settle_slot(u32 at)
 {
 	struct fos1_policy_rule *rule = bpf_map_lookup_elem(&policy_rules, &at);
 	u32 *known = bpf_map_lookup_elem(&policy_slots, &at), slot;
+	bool is_settled;
 
 	if (!rule || !known)
 		return FOS1_SLOT_NUMBER;
 	slot = take_slot(rule->counter);
+	is_settled = slot != FOS1_SLOT_NUMBER;
 	if (rule->action == FOS1_ACT_ALLOW && rule->flags & FOS1_RULE_LIMITED)
 		slot |= FOS1_SLOT_LIMITED;
-	*known = slot;
+	if (is_settled)
+		*known = slot;
 	return slot;
 }
 
