@@ -5,31 +5,30 @@ from __future__ import annotations
 import json
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from subprocess import TimeoutExpired
 
 import numpy as np
 
 from fos1d.errors import Fos1Error
 from tests import frames
-from tests.applied import HEAD
 from tests.bench import ours
 from tests.bench.drop import QUICK, Effort, Side, rows_of
 from tests.bench.legit import BEHIND, FAR_END, forwarding
-from tests.bench.networks import Networks, Random, prefixes4
-from tests.bench.peers import PATIENCE_S
+from tests.bench.networks import Networks, Random
+from tests.bench.nft_rules import concatenation, linear, run_nftables, tracked, verdict_map
 from tests.bench.results import Bar, Row, Table, tick
+from tests.bench.rules import DEST_PORT, SOURCE_PORT, Rules, draw_rules, network_policy
 from tests.bench.wire import INTERFACE, OUT, PAYLOAD, Lab, Router, datagram, laboratory, table_of
 
 SIZES = (10, 100, 1_000, 10_000)
+FEW_AND_MANY = (10, 10_000)
 FLOWS = 8192
 # Twice what the table of new flows holds, half of what conntrack does: a flow is forgotten before
 # it comes again.
 NEW_FLOWS = 1 << 17
-SOURCE_PORT, DEST_PORT = 4242, 9
 PEERS = (
     ("each", "map"),
     ("each", "concatenation"),
@@ -37,124 +36,64 @@ PEERS = (
     ("new", "tracked new"),
 )
 ANSWERED = {"known", "tracked"}
-GATEWAY, GATEWAY_MAC = "198.51.100.9", "02:00:00:00:00:08"
+EVERYBODY = (
+    "plain",
+    "known",
+    "new",
+    "each",
+    "linear",
+    "map",
+    "concatenation",
+    "tracked",
+    "tracked new",
+)
+MAPS_ONLY = ("plain", "known", "each", "map", "concatenation")
+GATEWAY = {4: "198.51.100.9", 6: "2001:db8:1::9"}
+GATEWAY_MAC = "02:00:00:00:00:08"
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Networks that may send, each to its own range of ports; the lab's port is in all ranges.
-
-    The networks do not overlap, so that every peer can hold the same rules.
-    """
-
-    networks: Networks
-    first: Sequence[int]
-    last: Sequence[int]
-
-    def __iter__(self) -> Iterator[tuple[str, int, int]]:
-        return zip(self.networks.lines(), self.first, self.last, strict=True)
-
-
-def draw_rules(count: int, random: Random) -> Rules:
-    """Return random rules."""
-    networks = prefixes4(count, 16, random)
-    first = random.integers(1, DEST_PORT, count, endpoint=True)
-    last = random.integers(DEST_PORT, 65535, count, endpoint=True)
-    return Rules(networks, first.tolist(), last.tolist())
-
-
-# Ours
+# fos1d
 
 
 def run_policy(router: Router, rules: Rules, stateful: bool) -> None:
     """Apply the rules as a manifest."""
     router.poll_without_xdp()
-    ours.applied_to(router, {"policy.yaml": manifest(rules, stateful)})
-
-
-def manifest(rules: Rules, stateful: bool) -> str:
-    """Return the rules as an EBPFNetworkPolicy."""
-    head = (
-        f"{HEAD}kind: EBPFNetworkPolicy\nmetadata: {{name: bench}}\nspec:\n"
-        f"  policyType: filtering\n  stateful: {str(stateful).lower()}\n"
-        f"  selector: {{interfaces: [{INTERFACE}]}}\n  ingress:\n"
-    )
-    return head + "".join(
-        f"  - {{from: [{{ipBlock: {{cidr: {network}}}}}],"
-        f" ports: [{{protocol: UDP, port: {first}, endPort: {last}}}]}}\n"
-        for network, first, last in rules
-    )
+    ours.applied_to(router, {"policy.yaml": network_policy(rules, stateful)})
 
 
 def answer(router: Router, sources: Networks) -> None:
     """Let the host behind the router answer every source once, so that their flows are known."""
-    namespace = router.namespace
-    reach = ("neigh", "replace", GATEWAY, "lladdr", GATEWAY_MAC, "dev", INTERFACE)
-    namespace.ip(*reach, "nud", "permanent")
-    namespace.ip("route", "replace", "default", "via", GATEWAY, "dev", INTERFACE)
-    (link,) = json.loads(namespace.ip("-j", "link", "show", "dev", OUT))
+    reach_sources(router, sources.family)
+    (link,) = json.loads(router.namespace.ip("-j", "link", "show", "dev", OUT))
     head = bytes.fromhex(link["address"].replace(":", "") + GATEWAY_MAC.replace(":", ""))
-    with namespace.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as far:
+    with router.namespace.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as far:
         far.bind((FAR_END, 0))
-        # A header's checksum stays the same when its addresses change places.
-        rows = table_of(sources, datagram(4, BEHIND))
-        for number, source in enumerate(sources.lines()):
-            content = frames.udp(DEST_PORT, SOURCE_PORT, PAYLOAD)
-            packet = frames.ipv4(BEHIND, source, frames.UDP, content)
-            checksum = rows[8 * number + 4 : 8 * number + 6]
-            whole = packet[:10] + checksum + packet[12:]
-            far.send(head + frames.ethernet(whole)[12:])
+        for packet in answers(sources):
+            far.send(head + frames.ethernet(packet)[12:])
 
 
-# nftables
+def reach_sources(router: Router, family: int) -> None:
+    """Have a router send what is for its sources to a neighbour that is not there."""
+    gateway = GATEWAY[family]
+    neighbour = ("neigh", "replace", gateway, "lladdr", GATEWAY_MAC, "dev", INTERFACE)
+    router.namespace.ip(*neighbour, "nud", "permanent")
+    route = ("route", "replace", "default", "via", gateway, "dev", INTERFACE)
+    router.namespace.ip(f"-{family}", *route)
 
 
-def run_nftables(router: Router, body: str) -> None:
-    """Load a table whose chain judges what is forwarded."""
-    router.poll_without_xdp()
-    text = f"table ip bench {{\n{body}\n}}\n"
-    with tempfile.NamedTemporaryFile("w", suffix=".nft") as file:
-        file.write(text)
-        file.flush()
-        router.namespace.run("nft", "-f", file.name, timeout_s=PATIENCE_S)
-
-
-def chain(rules: str) -> str:
-    """Return the chain of nftables that drops what the rules do not accept."""
-    return (
-        f" chain in {{ type filter hook forward priority 0; policy drop;\n"
-        f'  iifname != "{INTERFACE}" accept\n{rules}\n }}'
-    )
-
-
-def linear(rules: Rules) -> str:
-    """Return one rule of nftables for each."""
-    lines = (f"  ip saddr {n} udp dport {first}-{last} accept" for n, first, last in rules)
-    return chain("\n".join(lines))
-
-
-def verdict_map(rules: Rules) -> str:
-    """Return a verdict map of networks, each to a chain with its ports."""
-    chains = "\n".join(
-        f" chain c{number} {{ udp dport {first}-{last} accept; }}"
-        for number, (_, first, last) in enumerate(rules)
-    )
-    elements = ",\n".join(f"{n} : jump c{number}" for number, (n, _, _) in enumerate(rules))
-    return f"{chains}\n{chain(f'  ip saddr vmap {{ {elements} }}')}"
-
-
-def concatenation(rules: Rules) -> str:
-    """Return a verdict map of networks and port ranges side by side."""
-    elements = ",\n".join(f"{n} . {first}-{last} : accept" for n, first, last in rules)
-    return chain(f"  ip saddr . udp dport vmap {{ {elements} }}")
-
-
-def tracked(rules: Rules) -> str:
-    """Return the same behind connection tracking."""
-    elements = ",\n".join(f"{n} . {first}-{last} : accept" for n, first, last in rules)
-    return chain(
-        f"  ct state established,related accept\n  ip saddr . udp dport vmap {{ {elements} }}"
-    )
+def answers(sources: Networks) -> Iterator[bytes]:
+    """Yield the packets by which the host behind the router answers each source."""
+    if sources.family == 6:
+        content = frames.udp(DEST_PORT, SOURCE_PORT)
+        for source in sources.lines():
+            yield frames.ipv6(BEHIND[6], source, frames.UDP, content)
+        return
+    # A header's checksum stays the same when its addresses change places.
+    rows = table_of(sources, datagram(4, BEHIND[4]))
+    content = frames.udp(DEST_PORT, SOURCE_PORT, PAYLOAD)
+    for number, source in enumerate(sources.lines()):
+        packet = frames.ipv4(BEHIND[4], source, frames.UDP, content)
+        yield packet[:10] + rows[8 * number + 4 : 8 * number + 6] + packet[12:]
 
 
 # The comparison
@@ -162,18 +101,36 @@ def tracked(rules: Rules) -> str:
 
 def policy(quick: bool) -> Table:
     """Forwarded packets that a rule allows, by how many rules there are."""
-    random = np.random.default_rng(24)
+    by_size, rows = _forwarded(quick, 4, SIZES, EVERYBODY, np.random.default_rng(24))
+    return Table("policy", _title("IPv4"), "ns/packet", "no filter", rows, tuple(_bars(by_size)))
+
+
+def policy6(quick: bool) -> Table:
+    """The same of IPv6, for the fewest and the most rules."""
+    by_size, rows = _forwarded(quick, 6, FEW_AND_MANY, MAPS_ONLY, np.random.default_rng(26))
+    return Table("policy6", _title("IPv6"), "ns/packet", "no filter", rows, tuple(_bars(by_size)))
+
+
+def _title(family: str) -> str:
+    return (
+        f"Forwarding {family} that a rule allows, {FLOWS:,} flows, rules of network and port range"
+    )
+
+
+def _forwarded(
+    quick: bool, family: int, sizes: Sequence[int], names: Sequence[str], random: Random
+) -> tuple[dict[int, dict[str, Side]], tuple[Row, ...]]:
+    """Measure the named sides at each size; return them, and the rows of the table."""
     rows: list[Row] = []
     by_size: dict[int, dict[str, Side]] = {}
     with laboratory() as found:
-        for size in SIZES:
+        for size in sizes:
             tick(f" {size:,} ")
-            sides = by_size[size] = _sides(draw_rules(size, random), random)
-            effort = QUICK if quick else Effort(9, 30_000)
-            measured(found, sides, effort)
+            possible = _sides(draw_rules(size, random, family), random)
+            sides = by_size[size] = {name: possible[name] for name in names}
+            measured(found, sides, QUICK if quick else Effort(9, 30_000))
             rows += rows_of(list(sides.values()), f"{size:,}", sides["plain"])
-    title = f"Forwarding what a rule allows, {FLOWS:,} flows, rules of network and port range"
-    return Table("policy", title, "ns/packet", "no filter", tuple(rows), tuple(_bars(by_size)))
+    return by_size, tuple(rows)
 
 
 def measured(lab: Lab, sides: Mapping[str, Side], effort: Effort) -> None:
@@ -215,37 +172,43 @@ def forwarded(router: Router) -> int:
 def _sides(rules: Rules, random: Random) -> dict[str, Side]:
     known = rules.networks.members(FLOWS, random)
     new = rules.networks.members(NEW_FLOWS, random)
+    frame = datagram(known.family, BEHIND[known.family])
 
     def side(what: str, setup: Callable[[Router], object], sources: Networks = known) -> Side:
         def whole(router: Router) -> None:
             forwarding(router)
             setup(router)
 
-        return Side(what, whole, sources, frame=datagram(4, BEHIND))
+        return Side(what, whole, sources, frame=frame)
 
-    def nft(text: Callable[[Rules], str]) -> Callable[[Router], object]:
-        return lambda router: run_nftables(router, text(rules))
+    def mine(what: str, stateful: bool, sources: Networks = known) -> Side:
+        setup = partial(run_policy, rules=rules, stateful=stateful)
+        return side(f"fos1d, {what}", setup, sources)
+
+    def nft(what: str, text: Callable[[Rules], str]) -> Side:
+        return side(f"nftables, {what}", lambda router: run_nftables(router, rules, text(rules)))
 
     def forgetful(router: Router) -> None:
-        run_nftables(router, tracked(rules))
+        run_nftables(router, rules, tracked(rules))
         router.namespace.run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=1")
 
     return {
         "plain": side("no filter", lambda router: router.poll_without_xdp()),
-        "known": side("fos1d, known flows", lambda r: run_policy(r, rules, True)),
-        "new": side("fos1d, every packet a new flow", lambda r: run_policy(r, rules, True), new),
-        "each": side("fos1d, stateless", lambda r: run_policy(r, rules, False)),
-        "linear": side("nftables, one rule each", nft(linear)),
-        "map": side("nftables, verdict map to chains", nft(verdict_map)),
-        "concatenation": side("nftables, map of concatenations", nft(concatenation)),
-        "tracked": side("nftables, conntrack, known flows", nft(tracked)),
+        "known": mine("known flows", True),
+        "new": mine("every packet a new flow", True, new),
+        "each": mine("stateless", False),
+        "linear": nft("one rule each", linear),
+        "map": nft("verdict map to chains", verdict_map),
+        "concatenation": nft("map of concatenations", concatenation),
+        "tracked": nft("conntrack, known flows", tracked),
         "tracked new": side("nftables, conntrack, new flows", forgetful, new),
     }
 
 
 def _bars(by_size: dict[int, dict[str, Side]]) -> Iterator[Bar]:
+    """Yield the bars for the sides that were measured."""
     few, many = by_size[min(by_size)], by_size[max(by_size)]
-    for name in ("known", "new", "each"):
+    for name in (name for name in ("known", "new", "each") if name in few):
         what = many[name].what
         yield Bar(f"{what}: 10,000 rules beside 10", many[name].ns / few[name].ns, 1.15)
     yield Bar(
@@ -253,6 +216,9 @@ def _bars(by_size: dict[int, dict[str, Side]]) -> Iterator[Bar]:
     )
     for size, sides in by_size.items():
         for one, other in PEERS:
-            what = f"{sides[one].what} beside {sides[other].what}, {size:,} rules"
-            yield Bar(what, sides[one].ns / sides[other].ns, 1.0)
-    yield Bar("stateless beside 10,000 linear rules", many["each"].ns / many["linear"].ns, 1 / 30)
+            if {one, other} <= sides.keys():
+                what = f"{sides[one].what} beside {sides[other].what}, {size:,} rules"
+                yield Bar(what, sides[one].ns / sides[other].ns, 1.0)
+    if "linear" in many:
+        what = "stateless beside 10,000 linear rules"
+        yield Bar(what, many["each"].ns / many["linear"].ns, 1 / 30)
