@@ -64,7 +64,7 @@ def rules_load(quick: bool) -> Table:
     for size in SIZES:
         tick(f" {size:,} ")
         rules, figures = draw_rules(size + 1, random), Figures()
-        for _ in range(2 if quick else 5):
+        for _ in range(1 if quick else 3):
             tick()
             measure(rules, figures)
         rows += _rows(f"{size:,}", figures)

@@ -44,6 +44,8 @@ ALL_WORKLOADS = "{podSelector: {}}"
 # No limit that the lab could reach.
 BITS_PER_S = 10**11
 PROBED = 100_000
+# A whole number of what the sender sends at once.
+HOSTS = FLOWS // AT_ONCE * AT_ONCE
 SO_RCVBUFFORCE, QUEUE_BYTES = 33, 1 << 20
 
 
@@ -187,7 +189,7 @@ def workload(quick: bool) -> Table:
                 rows += rows_of(sides, f"{size:,}", cases["empty"].side)
             bars += _bars(by_size)
             notes += _notes(by_size)
-    title = f"What a workload receives and sends, {FLOWS:,} flows, rules of network and port range"
+    title = f"What a workload receives and sends, {HOSTS:,} flows, rules of network and port range"
     return Table(
         "workload",
         title,
@@ -200,7 +202,7 @@ def workload(quick: bool) -> Table:
 
 
 def _cases(way: Way, rules: Rules, empty: Loaded, random: Random) -> dict[str, Case]:
-    peers = rules.networks.members(FLOWS // AT_ONCE * AT_ONCE, random)
+    peers = rules.networks.members(HOSTS, random)
     others = strangers(rules.networks, AT_ONCE, random)
 
     def case(what: str, prepare: Callable[[Post], object], strange: int = 0) -> Case:
