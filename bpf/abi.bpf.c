@@ -19,6 +19,7 @@ ANCHOR_ENUM(fos1_policy_rule_flag);
 ANCHOR_ENUM(fos1_place_kind);
 ANCHOR_ENUM(fos1_place_flag);
 ANCHOR_ENUM(fos1_service);
+ANCHOR_ENUM(fos1_vector);
 ANCHOR_ENUM(fos1_limits_flag);
 
 ANCHOR_STRUCT(fos1_stat);

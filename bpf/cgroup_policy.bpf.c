@@ -44,14 +44,10 @@ static __always_inline bool find_workload_place(struct hook *hook, u64 cgroup,
 /* Judge a packet that is not known; return what the program shall return. */
 static __always_inline int judge(struct hook *hook, u64 cgroup)
 {
-	struct packet packet;
-	struct layout layout = {};
 	struct asked asked = { .bytes = hook->skb->len };
 	struct seen seen = {};
 	enum fos1_reason reason;
 
-	hook->packet = &packet;
-	hook->layout = &layout;
 	hook->asked = &asked;
 	hook->seen = &seen;
 	reason = judge_hook(hook, 0);
@@ -66,10 +62,14 @@ static __always_inline int run(struct __sk_buff *skb, u32 way)
 {
 	u64 cgroup = bpf_skb_cgroup_id(skb);
 	struct fos1_place_key key = {};
-	struct hook hook = { .skb = skb, .key = &key };
+	struct packet packet = {};
+	struct layout layout = {};
+	struct hook hook = {
+		.skb = skb, .key = &key, .packet = &packet, .layout = &layout
+	};
 
 	if (find_workload_place(&hook, cgroup, way) && !hook_is_idle(&hook) &&
-	    !hook_knows(&hook, 0))
+	    !hook_passes(&hook, 0))
 		return judge(&hook, cgroup);
 	return workload_limits(skb, cgroup, way, skb->len);
 }

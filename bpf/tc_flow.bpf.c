@@ -46,7 +46,6 @@ static __always_inline void restart(const struct packet *packet,
 	if (packet->tcp_flags & TCP_ACK)
 		bits |= FOS1_FLOW_FROM_A | FOS1_FLOW_FROM_B;
 	ref->flow->bits = bits | (ref->flow->bits & KEPT_BITS);
-	ref->flow->created_ns = now_ns;
 	ref->flow->seen_ns = now_ns;
 }
 

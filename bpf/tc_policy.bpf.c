@@ -32,14 +32,10 @@ static __always_inline int steer(struct hook *hook, enum fos1_reason reason)
 
 static __always_inline int judge(struct hook *hook)
 {
-	struct packet packet;
-	struct layout layout = {};
 	struct asked asked = {};
 	struct seen seen = {};
 	enum fos1_reason reason;
 
-	hook->packet = &packet;
-	hook->layout = &layout;
 	hook->asked = &asked;
 	hook->seen = &seen;
 	reason = judge_hook(hook, link_header_bytes);
@@ -49,10 +45,14 @@ static __always_inline int judge(struct hook *hook)
 static __always_inline int run(struct __sk_buff *skb, u32 way)
 {
 	struct fos1_place_key key = {};
-	struct hook hook = { .skb = skb, .key = &key };
+	struct packet packet = {};
+	struct layout layout = {};
+	struct hook hook = {
+		.skb = skb, .key = &key, .packet = &packet, .layout = &layout
+	};
 
 	if (!hook_find(&hook, FOS1_PLACE_INTERFACE, skb->ifindex, way) ||
-	    hook_is_idle(&hook) || hook_knows(&hook, link_header_bytes))
+	    hook_is_idle(&hook) || hook_passes(&hook, link_header_bytes))
 		return TC_ACT_UNSPEC;
 	return judge(&hook);
 }

@@ -210,6 +210,14 @@ class Time(IntEnum):
     NS_PER_SECOND = 1000000000
 
 
+class Vector(IntEnum):
+    """enum fos1_vector."""
+
+    VECTOR_AT = 536870911
+    VECTOR_ALL = 536870912
+    VECTOR_ONE = 1073741824
+
+
 BANDWIDTH: Record = [
     ("next_at", "<u8"),
     ("dropped_at", "<u8"),
@@ -230,7 +238,6 @@ DEVICE_KEY: Record = [
 ]
 
 FLOW: Record = [
-    ("created_ns", "<u8"),
     ("seen_ns", "<u8"),
     ("bits", "<u4"),
     ("pad", "<u4"),
@@ -438,11 +445,11 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "workload_usage": MapShape(5, 8, 112, 16384, 1),
     },
     "cgroup_policy": {
-        "flows4": MapShape(1, 16, 72, 65536, 0),
-        "flows6": MapShape(1, 40, 72, 65536, 0),
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
         "fragments": MapShape(9, 40, 16, 8192, 0),
-        "new_flows4": MapShape(9, 16, 72, 65536, 0),
-        "new_flows6": MapShape(9, 40, 72, 65536, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
         "operator_flows4": MapShape(1, 16, 4, 256, 0),
         "operator_flows6": MapShape(1, 40, 4, 256, 0),
         "policed_since": MapShape(1, 16, 8, 16384, 1),
@@ -481,17 +488,17 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "workload_usage": MapShape(5, 8, 112, 16384, 1),
     },
     "tc_flow": {
-        "flows4": MapShape(1, 16, 72, 65536, 0),
-        "flows6": MapShape(1, 40, 72, 65536, 0),
-        "new_flows4": MapShape(9, 16, 72, 65536, 0),
-        "new_flows6": MapShape(9, 40, 72, 65536, 0),
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
     },
     "tc_policy": {
-        "flows4": MapShape(1, 16, 72, 65536, 0),
-        "flows6": MapShape(1, 40, 72, 65536, 0),
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
         "fragments": MapShape(9, 40, 16, 8192, 0),
-        "new_flows4": MapShape(9, 16, 72, 65536, 0),
-        "new_flows6": MapShape(9, 40, 72, 65536, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
         "operator_flows4": MapShape(1, 16, 4, 256, 0),
         "operator_flows6": MapShape(1, 40, 4, 256, 0),
         "policed_since": MapShape(1, 16, 8, 16384, 1),
@@ -516,11 +523,11 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "chain": MapShape(3, 4, 4, 32, 0),
         "connections": MapShape(9, 8, 4, 65536, 0),
         "crowds": MapShape(2, 4, 40, 4097, 0),
-        "flows4": MapShape(1, 16, 72, 65536, 0),
-        "flows6": MapShape(1, 40, 72, 65536, 0),
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
         "fragments": MapShape(9, 36, 8, 4096, 0),
-        "new_flows4": MapShape(9, 16, 72, 65536, 0),
-        "new_flows6": MapShape(9, 40, 72, 65536, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
         "newcomers": MapShape(2, 4, 16, 1, 0),
         "set4_blocks": MapShape(2, 4, 32, 1, 1024),
         "set4_leaves": MapShape(2, 4, 8, 1, 1024),

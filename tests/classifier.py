@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fos1d import abi
-from fos1d.abi import PlaceFlag, PolicyAction, PolicyChain
+from fos1d.abi import PlaceFlag, PolicyAction, PolicyChain, Vector
 from fos1d.compile.policy import Chain, compile_chains
 from fos1d.compile.policy_model import TERMINAL, Route
 from fos1d.compile.policy_tables import policy_tables
@@ -114,7 +114,12 @@ def _matching(
         else find32(tables, head["peer4"], peer),
         find32(tables, head["service"], service_key(packet)),
     )
-    starts = [int(head["vector_base"]) + vector for vector in vectors]
+    if single := next((v for v in vectors if v & Vector.VECTOR_ONE), None):
+        number = single & Vector.VECTOR_AT
+        if all(_holds(tables, head, vector, number) for vector in vectors):
+            yield tables["policy_rules"][int(head["rule_base"]) + number]
+        return
+    starts = [int(head["vector_base"]) + (vector & Vector.VECTOR_AT) for vector in vectors]
     words_at = [start + int(head["summary_words"]) for start in starts]
     for summary in range(int(head["summary_words"])):
         marks = [int(tables["policy_words"][start + summary]) for start in starts]
@@ -125,6 +130,19 @@ def _matching(
                 number = (summary * 64 + low) * 64 + bit
                 yield tables["policy_rules"][int(head["rule_base"]) + number]
         words_at = [word + mark.bit_count() for word, mark in zip(words_at, marks, strict=True)]
+
+
+def _holds(tables: Tables, head: np.void, vector: int, number: int) -> bool:
+    if vector & Vector.VECTOR_ONE:
+        return vector & Vector.VECTOR_AT == number
+    if vector & Vector.VECTOR_ALL:
+        return True
+    start, summaries = int(head["vector_base"]) + vector, int(head["summary_words"])
+    content = tables["policy_words"][start : start + summaries]
+    marks = sum(int(word) << 64 * place for place, word in enumerate(content))
+    mark = 1 << number // 64
+    at = start + summaries + (marks & mark - 1).bit_count()
+    return bool(marks & mark) and bool(int(tables["policy_words"][at]) >> number % 64 & 1)
 
 
 def _find_peer(tables: Tables, head: np.void, is_v6: bool, peer: int) -> int:

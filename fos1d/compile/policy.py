@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fos1d import abi
+from fos1d.abi import Vector
 from fos1d.compile.policy_model import (
     TERMINAL,
     Peers,
@@ -47,7 +48,7 @@ WORD_BITS = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Index:
-    """A dimension: the last value of each interval but the last, and where each one's vector is.
+    """A dimension: the last value of each interval but the last, and each one's vector.
 
     `lasts` are sorted columns, 32-bit values or the high and low words of 128-bit ones.
     """
@@ -58,9 +59,10 @@ class Index:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
-    """A compiled chain. `content` holds the vectors (policy_sweep.compact).
+    """A compiled chain. `content` holds the vectors (policy_sweep.compact); they are named as
+    abi.Vector says.
 
-    `subjects` is where the vector of each subject is, `has_effects` whether any of its rules acts
+    `subjects` is the vector of each subject, `has_effects` whether any of its rules acts
     and goes on.
     """
 
@@ -135,9 +137,11 @@ class _Groups:
         np.bitwise_xor.at(found, subject, of_group[group])
         return found
 
-    def active(self) -> Places:
-        """Return how many rules are about each subject."""
-        return self.has @ np.bincount(self.of_rule, minlength=self.has.shape[1])
+    def totals(self, numbers: Places) -> Places:
+        """Return the sum over the rules about each subject; each rule has a number."""
+        of_group = np.zeros(self.has.shape[1], np.int64)
+        np.add.at(of_group, self.of_rule, numbers)
+        return self.has @ of_group
 
     def blocks(self, subjects: Places, words: int) -> Iterator[U64]:
         """Yield the vectors of some subjects."""
@@ -186,7 +190,8 @@ class _Plan:
 
     def most_bytes(self) -> int:
         """Return how many bytes the vectors have at most."""
-        active = np.concatenate([part.active() for part in self._parts()])[self.first]
+        active = self._active()
+        active = active[active != 1]
         return int((np.minimum(active, self.words) + self.summary_words).sum()) * 8
 
     def excess(self, most_bytes: int) -> str:
@@ -200,8 +205,8 @@ class _Plan:
 
     def chain(self) -> Chain:
         """Return the chain."""
-        content, starts = self._vectors()
-        of_each = np.split(starts[self.vector], self._cuts())
+        content, names = self._vectors()
+        of_each = np.split(names[self.vector], self._cuts())
         acts = np.array([rule.action not in TERMINAL for rule in self.rules], np.bool_)
         return Chain(
             self.rules,
@@ -221,20 +226,38 @@ class _Plan:
     def _cuts(self) -> Places:
         return np.cumsum([found.intervals for found in self.sweeps])
 
-    def _vectors(self) -> tuple[U64, U32]:
-        """Return all vectors, and where each begins."""
-        if not self.words:
-            return np.empty(0, np.uint64), np.zeros(len(self.first), np.uint32)
-        parts = [compact(rows) for rows in self._blocks()]
-        lengths = np.concatenate([length for _, length in parts])
-        starts = np.cumsum(lengths) - lengths
-        return np.concatenate([content for content, _ in parts]), starts.astype(np.uint32)
+    def _active(self) -> Places:
+        """Return how many rules each vector holds."""
+        return self._totals(np.ones(len(self.rules), np.int64))
 
-    def _blocks(self) -> Iterator[U64]:
+    def _totals(self, numbers: Places) -> Places:
+        return np.concatenate([part.totals(numbers) for part in self._parts()])[self.first]
+
+    def _vectors(self) -> tuple[U64, U32]:
+        """Return the vectors that are kept, and the name of each."""
+        active = self._active()
+        is_kept = active != 1
+        # Where there is one rule, its number is the sum of all.
+        names = self._totals(np.arange(len(self.rules))) | int(Vector.VECTOR_ONE)
+        content, starts = self._kept(self.first[is_kept])
+        is_all = active[is_kept] == len(self.rules)
+        names[is_kept] = starts | np.where(is_all, int(Vector.VECTOR_ALL), 0)
+        return content, names.astype(np.uint32)
+
+    def _kept(self, first: Places) -> tuple[U64, Places]:
+        """Return some vectors, and where each begins."""
+        if not self.words:
+            return np.empty(0, np.uint64), np.zeros(len(first), np.int64)
+        parts = [compact(rows) for rows in self._blocks(first)]
+        lengths = np.concatenate([np.empty(0, np.int64), *(length for _, length in parts)])
+        content = np.concatenate([np.empty(0, np.uint64), *(content for content, _ in parts)])
+        return content, np.cumsum(lengths) - lengths
+
+    def _blocks(self, first: Places) -> Iterator[U64]:
         cuts = np.append(0, self._cuts())
-        bounds = np.append(np.searchsorted(self.first, cuts), len(self.first))
+        bounds = np.append(np.searchsorted(first, cuts), len(first))
         for number, part in enumerate(self._parts()):
-            places = self.first[bounds[number] : bounds[number + 1]] - cuts[number]
+            places = first[bounds[number] : bounds[number + 1]] - cuts[number]
             yield from part.blocks(places, self.words)
 
 

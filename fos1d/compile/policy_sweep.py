@@ -56,11 +56,12 @@ class Sweep:
         np.bitwise_xor.at(toggled, self.at, key[self.rule])
         return np.bitwise_xor.accumulate(toggled)
 
-    def active(self) -> Places:
-        """Return how many rules match in each interval."""
-        begins = np.bincount(self.at[: self.begins], minlength=self.intervals)
-        ends = np.bincount(self.at[self.begins :], minlength=self.intervals)
-        return np.cumsum(begins - ends)
+    def totals(self, numbers: Places) -> Places:
+        """Return the sum over the rules that match in each interval; each rule has a number."""
+        change, number = np.zeros(self.intervals, np.int64), numbers[self.rule]
+        np.add.at(change, self.at[: self.begins], number[: self.begins])
+        np.subtract.at(change, self.at[self.begins :], number[self.begins :])
+        return np.cumsum(change)
 
     def blocks(self, intervals: Places, words: int) -> Iterator[U64]:
         """Yield the vectors of some intervals, in ascending order, block by block."""

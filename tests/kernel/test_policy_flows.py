@@ -172,7 +172,7 @@ def test_a_revoked_permission_stops_a_flow_both_ways(router: Router, version: in
 def test_a_changed_place_is_judged_anew_under_the_same_rules(router: Router) -> None:
     router.rules([rule(ALLOW, WEB)])
     assert router.comes(segment(4)) and router.comes(segment(4, ACK))
-    nothing = Place(PlaceKind.PLACE_INTERFACE, OURS, (1 << 30, 0, 0, 0), (POLICED, 0, 0, 0))
+    nothing = Place(PlaceKind.PLACE_INTERFACE, OURS, (1 << 28, 0, 0, 0), (POLICED, 0, 0, 0))
     router.rig.put_place(nothing)
     assert not router.comes(segment(4, ACK))
 

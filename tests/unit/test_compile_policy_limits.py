@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fos1d import abi
-from fos1d.abi import PolicyAction, PolicyRuleFlag
+from fos1d.abi import PolicyAction, PolicyRuleFlag, Vector
 from fos1d.compile.policy import Chain, compile_chain, compile_chains
 from fos1d.compile.policy_model import (
     Limit,
@@ -55,6 +55,9 @@ def rows_at(chain: Chain, tables: dict[str, np.ndarray], family: int, address: i
     head = tables["policy_heads"][0]
     find = find32 if family == 4 else find128
     start = find(tables, head[f"peer{family}"], address)
+    if start & Vector.VECTOR_ONE:
+        return [start & Vector.VECTOR_AT]
+    start &= Vector.VECTOR_AT
     summary, word = (int(found) for found in np.append(chain.content, 0)[start : start + 2])
     return [rule for rule in range(len(chain.rules)) if summary and word >> rule & 1]
 
@@ -75,7 +78,11 @@ def test_ends_of_the_address_space(family: int, top: int) -> None:
 
 def test_no_rules_and_no_subjects() -> None:
     chain = compile_chain([], 3)
-    assert (chain.words, chain.summary_words, chain.subjects.tolist()) == (0, 0, [0, 0, 0])
+    assert (chain.words, chain.summary_words, chain.subjects.tolist()) == (
+        0,
+        0,
+        [Vector.VECTOR_ALL] * 3,
+    )
     assert compile_chain([Rule(frozenset())], 0).subjects.tolist() == []
     for table in policy_tables([chain]).values():
         assert len(table) >= 1
@@ -85,8 +92,8 @@ def test_equal_vectors_are_kept_once() -> None:
     ranges = tuple((n * 10, n * 10 + 4) for n in range(50_000))
     chain = compile_chain([Rule(ALL, Peers(v4=ranges)), Rule(ALL, Peers(v4=ranges[::2]))], 1000)
     assert len(chain.peer4.vectors) == 100_000
-    # Of both rules, of the first one, and of none, which has a summary only.
-    assert len(chain.content) == 5
+    # Of both rules, and of none, which has a summary only; the first one's is but a name.
+    assert len(chain.content) == 3
 
 
 def test_effects_are_told_by_subject() -> None:

@@ -217,10 +217,10 @@ enum fos1_stage {
  * to begin it: its origin. judged_* is what that end's packets were told at
  * each stage: at which place (the low half of its id), by which version of the
  * rules, and by which rules: the network policies' in the low 16 bits, the
- * container policies' in the high ones (fos1_judged_bit).
+ * container policies' in the high ones (fos1_judged_bit). It fills a cache line
+ * behind the kernel's own part and an IPv4 key, which fill another.
  */
 struct fos1_flow {
-	__u64 created_ns;
 	__u64 seen_ns;
 	__u32 bits;
 	__u32 pad;
@@ -228,7 +228,7 @@ struct fos1_flow {
 	__u32 judged_version[4];
 	__u32 judged_rules[4];
 };
-FOS1_SIZE(struct fos1_flow, 72);
+FOS1_SIZE(struct fos1_flow, 64);
 
 /* Half of judged_rules: the rule's number in its chain and one (0: allowed
  * without a rule), and whether replies pass.
@@ -289,7 +289,7 @@ FOS1_SIZE(struct fos1_index, 32);
 
 /* A chain: its rules start at rule_base, its bit vectors at vector_base. A
  * vector is summary_words (bit w: word w is not zero), and behind them those of
- * its words that are not zero; it is named by where it begins.
+ * its words that are not zero (fos1_vector).
  */
 struct fos1_policy_chain_head {
 	__u32 words;
@@ -318,11 +318,23 @@ struct fos1_policy_rule {
 };
 FOS1_SIZE(struct fos1_policy_rule, 32);
 
+/* The name of a vector: where it begins, and whether it holds all rules; or the
+ * number of the only rule that it holds, which is kept nowhere else.
+ */
+enum fos1_vector {
+	FOS1_VECTOR_AT = 0x1fffffff,
+	FOS1_VECTOR_ALL = 0x20000000,
+	FOS1_VECTOR_ONE = 0x40000000,
+};
+
 /* Where a rule is counted: the index in rule_stats and one (beyond all:
- * nowhere), and whether what it allows is limited.
+ * nowhere), and what else most packets need to know of it.
  */
 enum fos1_rule_slot {
-	FOS1_SLOT_NUMBER = 0x7fffffff,
+	FOS1_SLOT_NUMBER = 0x0fffffff,
+	FOS1_SLOT_DENIES = 0x10000000,
+	FOS1_SLOT_ALLOWS = 0x20000000,
+	FOS1_SLOT_STATEFUL = 0x40000000,
 	FOS1_SLOT_LIMITED = 0x80000000,
 };
 
@@ -371,7 +383,7 @@ enum fos1_lifeline {
 	FOS1_LIFELINE_ASKS = 1 << 24,
 };
 
-/* A place: by chain, where the vector of the rules begins that apply to it. */
+/* A place: by chain, the vector of the rules that apply to it (fos1_vector). */
 struct fos1_place {
 	__u32 vector[4];
 	__u32 flags[4];

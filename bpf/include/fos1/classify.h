@@ -5,7 +5,9 @@
  * A rule is one bit. Three bit vectors say which rules apply to the place, to
  * the peer's address and to the service; what all three have applies. Static
  * B+ trees find the vectors of an address and of a service, one cache line a
- * level; a vector is its summary words and the words that are not zero.
+ * level; a vector is its summary words and the words that are not zero. Where
+ * one holds a single rule, its name says which, and that rule is looked up in
+ * the others.
  *
  * Writer: the daemon, once, before the maps are frozen and their program is
  * attached; changed rules are a new set of maps. Readers: the programs. They
@@ -36,6 +38,7 @@ enum classify_limit {
 	/* Rules, words, summary words, and the step that finds the end. */
 	CLASSIFY_STEPS = FOS1_POLICY_RULES + FOS1_POLICY_RULES / 64 +
 			 FOS1_POLICY_RULES / 4096 + 1,
+	CLASSIFY_SUMMARIES = FOS1_POLICY_RULES / 4096,
 	CLASSIFY_VECTORS = 3,
 };
 
@@ -65,25 +68,7 @@ struct walk {
 	u32 rule_base;
 };
 
-/* The index of the lowest bit set; BPF has no instruction for it. */
-static __always_inline u32 lowest_bit(u64 word)
-{
-	u32 bit = 0;
-
-	if (!(word & 0xffffffff)) {
-		word >>= 32;
-		bit = 32;
-	}
-	word &= -word;
-	bit += !!(word & 0xffff0000) << 4;
-	bit += !!(word & 0xff00ff00) << 3;
-	bit += !!(word & 0xf0f0f0f0) << 2;
-	bit += !!(word & 0xcccccccc) << 1;
-	bit += !!(word & 0xaaaaaaaa);
-	return bit;
-}
-
-/* Number of bits set; BPF has no instruction for it either. */
+/* Number of bits set; BPF has no instruction for it. */
 static __always_inline u32 bits_set(u64 word)
 {
 	word -= (word >> 1) & 0x5555555555555555ULL;
@@ -91,6 +76,12 @@ static __always_inline u32 bits_set(u64 word)
 	       ((word >> 2) & 0x3333333333333333ULL);
 	word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
 	return (word * 0x0101010101010101ULL) >> 56;
+}
+
+/* The index of the lowest bit set, without a branch to mispredict. */
+static __always_inline u32 lowest_bit(u64 word)
+{
+	return bits_set(~word & (word - 1));
 }
 
 /* 1 if a is below b, without a branch to mispredict. */
@@ -186,12 +177,29 @@ static __always_inline u64 policy_word(u32 at)
 	return word ? *word : 0;
 }
 
-/* Put a vector into the walk. */
-static __always_inline void aim(struct walk *walk, u32 which,
-				struct fos1_policy_chain_head *head, u32 vector)
+/* Whether a vector that is kept holds a rule. Global, so that the verifier sees
+ * it once.
+ */
+__noinline int policy_holds(struct fos1_policy_chain_head *head, u32 vector,
+			    u32 number)
 {
-	walk->summary_at[which] = head->vector_base + vector;
-	walk->word_at[which] = walk->summary_at[which] + head->summary_words;
+	u64 mark = 1ULL << (number / 64 & 63), marks = 0;
+	u32 at, skipped = 0;
+
+	if (!head)
+		return false;
+	at = head->vector_base + vector;
+	for (u32 i = 0; i < CLASSIFY_SUMMARIES; i++) {
+		marks = policy_word(at + i);
+		if (i == number / 4096)
+			break;
+		skipped += bits_set(marks);
+	}
+	if (!(marks & mark))
+		return false;
+	skipped += bits_set(marks & (mark - 1));
+	at += head->summary_words + skipped;
+	return policy_word(at) >> (number & 63) & 1;
 }
 
 static __always_inline u32 vector_of(const struct fos1_index *index,
@@ -215,18 +223,38 @@ static __always_inline u32 peer_vector(const struct question *question,
 			 policy_find32(&head->peer4, question->peer_low));
 }
 
-/* Begin a walk along the rules that apply. */
-static __always_inline void walk_begin(struct walk *walk,
-				       const struct question *question,
-				       struct fos1_policy_chain_head *head)
+static __always_inline bool holds(struct fos1_policy_chain_head *head,
+				  u32 vector, u32 number)
 {
-	walk->summaries = head->summary_words;
-	walk->rule_base = head->rule_base;
-	aim(walk, 0, head, question->subject);
-	aim(walk, 1, head, peer_vector(question, head));
-	aim(walk, 2, head,
-	    vector_of(&head->service,
-		      policy_find32(&head->service, question->service)));
+	if (vector & FOS1_VECTOR_ONE)
+		return (vector & FOS1_VECTOR_AT) == number;
+	return vector & FOS1_VECTOR_ALL || policy_holds(head, vector, number);
+}
+
+/* Aim a walk at the only rule that one of the vectors holds. */
+static __always_inline void aim_at_one(struct walk *walk,
+				       struct fos1_policy_chain_head *head,
+				       const u32 *vectors, u32 number)
+{
+	walk->summary = walk->summaries;
+	walk->word = number / 64;
+	walk->rules = 1ULL << (number & 63);
+#pragma unroll
+	for (u32 i = 0; i < CLASSIFY_VECTORS; i++)
+		if (walk->rules && !holds(head, vectors[i], number))
+			walk->rules = 0;
+}
+
+static __always_inline void
+aim(struct walk *walk, struct fos1_policy_chain_head *head, const u32 *vectors)
+{
+#pragma unroll
+	for (u32 i = 0; i < CLASSIFY_VECTORS; i++) {
+		u32 at = head->vector_base + (vectors[i] & FOS1_VECTOR_AT);
+
+		walk->summary_at[i] = at;
+		walk->word_at[i] = at + head->summary_words;
+	}
 }
 
 /* Go on to the next summary word: which words all three vectors have. */
@@ -268,14 +296,14 @@ static __always_inline bool walk_on(struct walk *walk)
 {
 	if (walk->rules)
 		return true;
+	if (!walk->words)
+		walk->words = next_words(walk);
 	if (walk->words) {
 		u32 bit = lowest_bit(walk->words);
 
 		walk->word = (walk->summary - 1) * 64 + bit;
 		walk->words &= walk->words - 1;
 		walk->rules = word_rules(walk, bit);
-	} else {
-		walk->words = next_words(walk);
 	}
 	return walk->rules;
 }
@@ -285,13 +313,61 @@ static __always_inline bool walk_is_over(const struct walk *walk)
 	return !walk->rules && !walk->words && walk->summary >= walk->summaries;
 }
 
+/* The number of the rule that comes next. */
+static __always_inline u32 walk_next(const struct walk *walk)
+{
+	return walk->word * 64 + lowest_bit(walk->rules);
+}
+
 /* Take the next rule off: its number in the chain. */
 static __always_inline u32 walk_take(struct walk *walk)
 {
-	u32 number = walk->word * 64 + lowest_bit(walk->rules);
+	u32 number = walk_next(walk);
 
 	walk->rules &= walk->rules - 1;
 	return number;
+}
+
+static __always_inline void aim_walk(struct walk *walk,
+				     const struct question *question,
+				     struct fos1_policy_chain_head *head)
+{
+	u32 service = policy_find32(&head->service, question->service);
+	const u32 vectors[CLASSIFY_VECTORS] = {
+		peer_vector(question, head),
+		vector_of(&head->service, service),
+		question->subject,
+	};
+
+	walk->summaries = head->summary_words;
+	walk->rule_base = head->rule_base;
+#pragma unroll
+	for (u32 i = 0; i < CLASSIFY_VECTORS; i++)
+		if (vectors[i] & FOS1_VECTOR_ONE) {
+			aim_at_one(walk, head, vectors,
+				   vectors[i] & FOS1_VECTOR_AT);
+			return;
+		}
+	aim(walk, head, vectors);
+}
+
+/* Begin a walk, which is zero, along the rules that apply; true if the first
+ * step found some. Global, so that the verifier sees it once.
+ */
+__noinline int policy_walk(struct walk *walk, struct question *question,
+			   struct fos1_policy_chain_head *head)
+{
+	if (!walk || !question || !head)
+		return false;
+	aim_walk(walk, question, head);
+	return !walk_is_over(walk) && walk_on(walk);
+}
+
+static __always_inline bool walk_begin(struct walk *walk,
+				       struct question *question,
+				       struct fos1_policy_chain_head *head)
+{
+	return policy_walk(walk, question, head);
 }
 
 #endif

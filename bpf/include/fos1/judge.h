@@ -16,6 +16,7 @@
 #ifndef FOS1_JUDGE_H
 #define FOS1_JUDGE_H
 
+#include <fos1/ask.h>
 #include <fos1/fragment.h>
 #include <fos1/judged_flow.h>
 #include <fos1/read.h>
@@ -51,16 +52,15 @@ FOS1_CONFIG(u64, adoption_ns,
 	    "nanoseconds after a place is first policed during which segments "
 	    "of older connections begin flows");
 
-enum judge_number {
-	LOWEST_FREE_PORT = 1024,
-};
+enum judge_number { LOWEST_FREE_PORT = 1024 };
 
 /* fos1_flow.judged_rules of what passes without a rule, and answers with it. */
 static const u32 BOTH_STATEFUL = FOS1_JUDGED_STATEFUL |
 				 (u32)FOS1_JUDGED_STATEFUL << FOS1_JUDGED_SHIFT;
 
 /* A packet at a place. way: 0 in, 1 out. What functions take the address of is
- * pointed to, so that the compiler sees through the rest.
+ * pointed to, so that the compiler sees through the rest. is_read: the headers
+ * are read already.
  */
 struct hook {
 	struct __sk_buff *skb;
@@ -73,6 +73,8 @@ struct hook {
 	struct layout *layout;
 	struct asked *asked;
 	struct seen *seen;
+	bool is_read;
+	u8 pad[3];
 };
 
 /* What the rules say: fos1_flow.judged_rules, also of those that deny. */
@@ -139,13 +141,12 @@ static __always_inline u32 service_of(const struct packet *packet,
 }
 
 /* The peer is the far end, whichever way is asked about. */
-static __always_inline void ask_about_peer(struct hook *hook)
+static __always_inline void fill_peer(struct question *question,
+				      const struct packet *packet, u32 way)
 {
-	const __be32 *peer = hook->way ? hook->packet->dest
-				       : hook->packet->source;
-	struct question *question = &hook->asked->question;
+	const __be32 *peer = way ? packet->dest : packet->source;
 
-	question->is_v6 = hook->packet->is_v6;
+	question->is_v6 = packet->is_v6;
 	if (question->is_v6) {
 		question->peer_high = half(peer);
 		question->peer_low = half(peer + 2);
@@ -153,6 +154,11 @@ static __always_inline void ask_about_peer(struct hook *hook)
 		question->peer_high = 0;
 		question->peer_low = bpf_ntohl(peer[0]);
 	}
+}
+
+static __always_inline void ask_about_peer(struct hook *hook)
+{
+	fill_peer(&hook->asked->question, hook->packet, hook->way);
 }
 
 static __always_inline u32 ask_chain(struct hook *hook, u32 chain)
@@ -353,7 +359,9 @@ static __always_inline void keep(struct hook *hook, u32 rules)
 		seen->rules[SEEN_OWN] = rules;
 		seen->changes = CHANGE_ORIGIN;
 	}
-	if (seen->changes)
+	if (seen->is_missing)
+		policy_flow_begin(hook->packet, seen);
+	else if (seen->changes)
 		policy_flow_change(hook->packet, seen);
 }
 

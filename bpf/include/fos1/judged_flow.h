@@ -219,7 +219,6 @@ static __always_inline void refresh(const struct packet *packet,
 	if (is_origins && !ref->is_new && opens(packet)) {
 		bits |= ref->flow->bits & (FLOW_KEPT | FLOW_ALLOWED);
 		ref->flow->bits = bits;
-		ref->flow->created_ns = now_ns;
 	}
 	flow_refresh(ref->flow, bits, now_ns);
 }
@@ -248,17 +247,26 @@ __noinline int policy_flow_write(struct fos1_flow *flow, struct packet *packet,
 	return ref.is_new && flow_is_two_way(flow->bits);
 }
 
-__noinline int policy_flow_begin(struct packet *packet)
+/* Begin a flow with its origin and what the rules said of it. */
+__noinline int policy_flow_begin(struct packet *packet, struct seen *seen)
 {
+	u64 now_ns = bpf_ktime_get_coarse_ns();
+	struct fos1_flow flow = {};
+	struct flow_ref ref = { .flow = &flow, .is_new = true };
 	union flow_key key;
 
-	if (!packet)
+	if (!packet || !seen)
 		return 0;
-	if (packet->is_v6)
-		flow_key6(packet, source_is_a(packet), &key.v6);
-	else
-		flow_key4(packet, source_is_a(packet), &key.v4);
-	flow_begin(packet, &key, 0, bpf_ktime_get_coarse_ns());
+	ref.source_is_a = source_is_a(packet);
+	take_origin(packet, &ref, now_ns);
+	remember(&flow, seen, SEEN_OWN);
+	if (packet->is_v6) {
+		flow_key6(packet, ref.source_is_a, &key.v6);
+		bpf_map_update_elem(&new_flows6, &key.v6, &flow, BPF_ANY);
+	} else {
+		flow_key4(packet, ref.source_is_a, &key.v4);
+		bpf_map_update_elem(&new_flows4, &key.v4, &flow, BPF_ANY);
+	}
 	return 0;
 }
 
@@ -275,7 +283,7 @@ __noinline int policy_flow_settle(struct packet *packet, union flow_key *key)
 	return 0;
 }
 
-/* Change a packet's flow; begin it if it is to have an origin. */
+/* Change a packet's flow. */
 __noinline int policy_flow_change(struct packet *packet, struct seen *seen)
 {
 	u64 now_ns = bpf_ktime_get_coarse_ns();
@@ -284,8 +292,6 @@ __noinline int policy_flow_change(struct packet *packet, struct seen *seen)
 
 	if (!packet || !seen)
 		return 0;
-	if (seen->is_missing)
-		policy_flow_begin(packet);
 	ref = find_judged(packet, now_ns, &key);
 	if (ref.flow &&
 	    policy_flow_write(ref.flow, packet, seen, facts_of(&ref), now_ns))

@@ -70,6 +70,8 @@ static __always_inline enum parsed read_hook(struct hook *hook, u32 link_bytes)
 {
 	enum parsed result;
 
+	if (hook->is_read)
+		return PARSED_IP;
 	__builtin_memset(hook->packet, 0, sizeof(*hook->packet));
 	if (!read_link(hook->skb, link_bytes, hook->packet, hook->layout))
 		return PARSED_MALFORMED;
@@ -187,11 +189,40 @@ static __always_inline bool hook_find(struct hook *hook, u32 kind, u64 id,
 	return true;
 }
 
-/* Whether a packet passes as one of many of its flow; false says nothing. */
-static __always_inline bool hook_knows(const struct hook *hook, u32 link_bytes)
+/* Why a plain packet passes by one of the short ways (known.h); REASONS if by
+ * none.
+ */
+static __always_inline enum fos1_reason short_way(const struct hook *hook)
 {
-	return policy_is_known(hook->skb, (struct fos1_place *)hook->place,
-			       hook->key->id, hook->way, link_bytes);
+	struct fos1_place *place = (struct fos1_place *)hook->place;
+	u32 bytes = wire_bytes(hook->skb, hook->layout->payload);
+
+	if (hook->flags & FOS1_PLACE_EFFECTS)
+		return FOS1_REASONS;
+	if (FOS1_AT_CGROUP || (hook->flags & FOS1_PLACE_STATEFUL))
+		return policy_is_known(place, hook->key->id, hook->packet,
+				       hook->way, bytes)
+			       ? FOS1_PASS_ESTABLISHED
+			       : FOS1_REASONS;
+	return policy_is_allowed(place, hook->packet, hook->way, bytes)
+		       ? FOS1_PASS
+		       : FOS1_REASONS;
+}
+
+/* Read a packet if it is plain, and let it pass if it may, by a short way. */
+static __always_inline bool hook_passes(struct hook *hook, u32 link_bytes)
+{
+	enum fos1_reason reason;
+
+	hook->is_read = policy_read_plain(hook->skb, hook->packet, hook->layout,
+					  link_bytes);
+	if (!hook->is_read)
+		return false;
+	reason = short_way(hook);
+	if (reason == FOS1_REASONS)
+		return false;
+	count(reason, hook->skb->len);
+	return true;
 }
 
 /* Judge, log and count a packet at a place that was found. */

@@ -100,16 +100,6 @@ struct asked {
 	u16 logs[RULE_LOGS];
 };
 
-/* What a chain answers: the half of fos1_flow.judged_rules, and ANSWER_ALLOWED.
- */
-enum answer_bit { ANSWER_ALLOWED = 0x10000 };
-
-struct visit {
-	struct walk walk;
-	struct asked *asked;
-	u32 answer;
-};
-
 /* The number of a slot that is nobody's; beyond all slots if there is none. */
 static __always_inline u32 free_slot(void)
 {
@@ -143,6 +133,19 @@ static __always_inline u32 take_slot(u64 counter)
 	return found ? *found : FOS1_SLOT_NUMBER;
 }
 
+static __always_inline u32 slot_bits(const struct fos1_policy_rule *rule)
+{
+	u32 bits = rule->action == FOS1_ACT_DENY ? FOS1_SLOT_DENIES : 0;
+
+	if (rule->action == FOS1_ACT_ALLOW)
+		bits = rule->flags & FOS1_RULE_LIMITED
+			       ? FOS1_SLOT_ALLOWS | FOS1_SLOT_LIMITED
+			       : FOS1_SLOT_ALLOWS;
+	if (rule->flags & FOS1_RULE_STATEFUL)
+		bits |= FOS1_SLOT_STATEFUL;
+	return bits;
+}
+
 /* Find out where a rule is counted, for all packets to come unless there is no
  * room. Global, so that the verifier sees it once.
  */
@@ -156,8 +159,7 @@ __noinline int policy_settle_slot(u32 at)
 		return FOS1_SLOT_NUMBER;
 	slot = take_slot(rule->counter);
 	is_settled = slot != FOS1_SLOT_NUMBER;
-	if (rule->action == FOS1_ACT_ALLOW && rule->flags & FOS1_RULE_LIMITED)
-		slot |= FOS1_SLOT_LIMITED;
+	slot |= slot_bits(rule);
 	if (is_settled)
 		*known = slot;
 	return slot;
@@ -241,97 +243,6 @@ static __always_inline bool rule_acts(const struct fos1_policy_rule *rule,
 	default:
 		return rule_take(rule, asked->bytes);
 	}
-}
-
-static __always_inline bool decides(const struct fos1_policy_rule *rule)
-{
-	return rule->action == FOS1_ACT_ALLOW || rule->action == FOS1_ACT_DENY;
-}
-
-static __always_inline u32 answer_of(const struct fos1_policy_rule *rule,
-				     u32 number)
-{
-	u32 answer = number + 1;
-
-	if (rule->action == FOS1_ACT_ALLOW)
-		answer |= ANSWER_ALLOWED;
-	if (rule->flags & FOS1_RULE_STATEFUL)
-		answer |= FOS1_JUDGED_STATEFUL;
-	return answer;
-}
-
-/* Visit the next rule that applies; 1 when there is no more to do. */
-static long visit_rule(u32 step, void *context)
-{
-	struct visit *visit = context;
-	struct fos1_policy_rule *rule;
-	u32 number, at;
-
-	(void)step;
-	if (walk_is_over(&visit->walk))
-		return 1;
-	if (!walk_on(&visit->walk))
-		return 0;
-	number = walk_take(&visit->walk);
-	at = visit->walk.rule_base + number;
-	rule = bpf_map_lookup_elem(&policy_rules, &at);
-	if (!rule)
-		return 1;
-	if (decides(rule)) {
-		visit->answer = answer_of(rule, number);
-		return 1;
-	}
-	if (!visit->asked->acts || rule_acts(rule, at, visit->asked))
-		return 0;
-	visit->asked->is_exceeded = true;
-	visit->answer = 0;
-	return 1;
-}
-
-/* What a chain says when none of its rules decides. */
-static __always_inline u32 default_answer(const struct asked *asked)
-{
-	u32 answer = ANSWER_ALLOWED;
-
-	if ((asked->flags & FOS1_PLACE_POLICED) &&
-	    (asked->question.chain < FOS1_CHAIN_RECEIVE ||
-	     (asked->flags & FOS1_PLACE_DEFAULT_DENY)))
-		return 0;
-	if (asked->question.chain >= FOS1_CHAIN_RECEIVE ||
-	    (asked->flags & FOS1_PLACE_STATEFUL))
-		answer |= FOS1_JUDGED_STATEFUL;
-	return answer;
-}
-
-/* Make the verifier forget what it knows of a number, so that what follows is
- * checked once and not once for each.
- */
-__noinline int policy_forget(int number)
-{
-	asm volatile("" : "+r"(number));
-	return number;
-}
-
-/* Ask one chain about a packet. Global, so that the verifier sees it once. */
-__noinline int policy_ask(struct asked *asked)
-{
-	struct fos1_policy_chain_head *head;
-	struct visit visit = {};
-	u32 chain, wanted = FOS1_PLACE_POLICED;
-
-	if (!asked)
-		return 0;
-	visit.asked = asked;
-	visit.answer = policy_forget(default_answer(asked));
-	if (asked->acts)
-		wanted |= FOS1_PLACE_EFFECTS;
-	chain = asked->question.chain;
-	head = bpf_map_lookup_elem(&policy_heads, &chain);
-	if (!(asked->flags & wanted) || !head)
-		return visit.answer;
-	walk_begin(&visit.walk, &asked->question, head);
-	bpf_loop(CLASSIFY_STEPS, visit_rule, &visit, 0);
-	return visit.answer;
 }
 
 /* The index in policy_rules of a chain's rule that decided. Half is of
