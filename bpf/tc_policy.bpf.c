@@ -10,26 +10,6 @@
 FOS1_CONFIG(u32, link_header_bytes,
 	    "bytes before the network header: 14, or 0 on a bare IP link");
 
-/* Let a packet on, marked and sent as the rules say. An ICMP error was judged
- * in another's stead and goes as it is.
- */
-static __always_inline int steer(struct hook *hook, enum fos1_reason reason)
-{
-	u32 network = hook->layout->network;
-
-	if (reason == FOS1_PASS_RELATED)
-		return TC_ACT_UNSPEC;
-	if (hook->asked->dscp_plus_1 &&
-	    !write_dscp(hook->skb, network, hook->packet->is_v6,
-			hook->asked->dscp_plus_1 - 1))
-		count(FOS1_NOTE_ROUTE_FAILED, 0);
-	if (hook->asked->route_plus_1)
-		return policy_route(hook->skb, hook->packet,
-				    hook->asked->route_plus_1 - 1, network,
-				    hook->way);
-	return TC_ACT_UNSPEC;
-}
-
 static __always_inline int judge(struct hook *hook)
 {
 	struct asked asked = {};
@@ -39,7 +19,13 @@ static __always_inline int judge(struct hook *hook)
 	hook->asked = &asked;
 	hook->seen = &seen;
 	reason = judge_hook(hook, link_header_bytes);
-	return is_dropped(reason) ? TC_ACT_SHOT : steer(hook, reason);
+	if (is_dropped(reason))
+		return TC_ACT_SHOT;
+	/* An ICMP error was judged in another's stead and goes as it is. */
+	if (reason == FOS1_PASS_RELATED)
+		return TC_ACT_UNSPEC;
+	return steer(hook->skb, hook->packet, hook->layout->network, &asked,
+		     hook->way);
 }
 
 static __always_inline int run(struct __sk_buff *skb, u32 way)

@@ -1,7 +1,4 @@
-"""What a policy asks for and its places cannot give: said, so that nobody believes in it.
-
-A cgroup's programs see the packets of its sockets, and cannot change them.
-"""
+"""What a policy asks for and its places cannot give: said, so that nobody believes in it."""
 
 from __future__ import annotations
 
@@ -13,15 +10,24 @@ from fos1d.kinds.container_policy import EBPFContainerPolicy
 from fos1d.kinds.lowered import Lowered
 from fos1d.kinds.network_policy import EBPFNetworkPolicy, PolicyRule
 from fos1d.kinds.policy_places import Places, selects
+from fos1d.kinds.policy_workload_effects import effects_of, workloads_of
 from fos1d.kinds.rules import Peer
 from fos1d.model.facts import Facts
+from fos1d.model.identity import ResourceId
 from fos1d.model.workload import Workload
 
 UNSEEN = (
     "what a workload forwards for others, or sends by packet sockets (CAP_NET_RAW), does not pass"
     " its cgroup; a policy that selects its interface on this router holds for that too"
 )
-UNCHANGED = "a cgroup's programs cannot change or redirect packets; select interfaces instead"
+RECEIVED = (
+    "a workload is where its packets end: nobody behind it reads a mark, and nothing routes them"
+    " any more; select the interface that they come in by instead"
+)
+APART = (
+    "what a workload in a network of its own sends has lost its socket where it leaves the router,"
+    " and nothing tells whose it is; select the router's end of its link instead"
+)
 MOST_NAMED = 3
 
 
@@ -36,8 +42,8 @@ def tell_gaps(active: Sequence[Accepted], places: Places, facts: Facts, lowered:
             lowered.remark(accepted.id, UNSEEN)
         if not isinstance(resource, EBPFNetworkPolicy):
             continue
-        for where in _changes(resource) if on_workloads else ():
-            lowered.note(accepted.id, "NotEnforceable", f"{where}: {UNCHANGED}")
+        for gap in _without_effect(accepted.id, resource, places):
+            lowered.note(accepted.id, "NotEnforceable", gap)
         for gap in _unmatched(resource, facts):
             lowered.remark(accepted.id, gap)
 
@@ -53,13 +59,20 @@ def _judges(resource: object) -> bool:
             return False
 
 
-def _changes(policy: EBPFNetworkPolicy) -> Iterator[str]:
-    """Yield what would have to change packets, or send them elsewhere."""
-    if policy.spec.policy_type == "routing":
-        yield "policyType routing"
-        return
-    for way, rules in policy.spec.directions():
-        yield from (f"{way}[{n}]: mark" for n, rule in enumerate(rules) if rule.action == "mark")
+def _without_effect(about: ResourceId, policy: EBPFNetworkPolicy, places: Places) -> Iterator[str]:
+    """Yield the marks and routes that do nothing to workloads."""
+    apart = workloads_of(about, places, apart=True)
+    near = workloads_of(about, places, apart=False)
+    for effect in effects_of(policy) if apart or near else ():
+        if effect.way == "ingress":
+            yield f"{effect}: {RECEIVED}"
+        elif apart:
+            yield f"{effect} on {_shown([place.name for place in apart])}: {APART}"
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _unmatched(policy: EBPFNetworkPolicy, facts: Facts) -> Iterator[str]:
@@ -68,11 +81,9 @@ def _unmatched(policy: EBPFNetworkPolicy, facts: Facts) -> Iterator[str]:
         for index, rule in enumerate(rules):
             names = sorted({w.name for w in _without_addresses(policy, rule, facts)})
             if names:
-                more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-                shown = ", ".join(names[:MOST_NAMED]) + more
                 yield (
-                    f"{way}[{index}] does not match the peer {shown}, which has no address of its"
-                    " own but uses the router's; select it by a policy of its own instead"
+                    f"{way}[{index}] does not match the peer {_shown(names)}, which has no address"
+                    " of its own but uses the router's; select it by a policy of its own instead"
                 )
 
 

@@ -31,6 +31,7 @@ from fos1d.kinds.policy_compiled import Compiled, as_far_as_it_goes, compiled_ru
 from fos1d.kinds.policy_gaps import tell_gaps
 from fos1d.kinds.policy_places import Place, Places, places_of, selects
 from fos1d.kinds.policy_rules import PolicyRules, RuleSource, Selected, policy_rules
+from fos1d.kinds.policy_workload_effects import CHANGING, CHANGING_ORDER, changing, changing_at
 from fos1d.kinds.program_knobs import Knobs, lifeline_knobs
 from fos1d.kinds.program_lower import flow_maps, map_of_shape
 from fos1d.kinds.rules import Peer
@@ -101,6 +102,7 @@ def lower_policies(here: Iterable[Accepted], context: Context, lowered: Lowered)
     wanted.add_operators()
     wanted.add_interfaces()
     wanted.add_cgroups()
+    wanted.add_changes(changing(active, places))
     return PolicyView(compiled.rules.sources, compiled.places, counters_of(compiled.chains))
 
 
@@ -271,17 +273,31 @@ class _Wanted:
             for place in self.places.numbers
             if place.kind is PlaceKind.PLACE_INTERFACE
         }
-        mode = Mode.TCX if self.context.facts.features.tcx else Mode.CLSACT
         interfaces = self.context.facts.interfaces
         for name, claimants in sorted(by_name.items()):
             if name not in interfaces:
                 continue
-            interface = interfaces[name]
             for hook, code in TC.items():
-                program = self._program(hook, code, self._knobs(interface))
-                attachment = Attachment(name, hook, program.path, mode, ORDER[hook])
-                for claimant in claimants:
-                    self.lowered.add(claimant, program, attachment)
+                self._attach(interfaces[name], hook, code, ORDER[hook], claimants)
+
+    def add_changes(self, claimants: Sequence[ResourceId]) -> None:
+        """Add the programs that change what workloads send, for the policies that want it."""
+        for interface in changing_at(self.context.facts) if claimants else ():
+            self._attach(interface, Hook.TC_EGRESS, CHANGING, CHANGING_ORDER, claimants)
+
+    def _attach(
+        self,
+        interface: Interface,
+        hook: Hook,
+        code: BuiltIn,
+        order: int,
+        claimants: Sequence[ResourceId],
+    ) -> None:
+        mode = Mode.TCX if self.context.facts.features.tcx else Mode.CLSACT
+        program = self._program(hook, code, self._knobs(interface))
+        attachment = Attachment(interface.name, hook, program.path, mode, order)
+        for claimant in claimants:
+            self.lowered.add(claimant, program, attachment)
 
     def add_cgroups(self) -> None:
         """Add the programs of the workloads: on the topmost cgroups, which see all below them."""

@@ -55,6 +55,7 @@ PROGRAMS: dict[str, tuple[str, str, Hook | CgroupHook]] = {
     "out": ("tc_policy", "fos1_tc_policy_out", Hook.TC_EGRESS),
     "receive": ("cgroup_policy", "fos1_cgroup_receive", CgroupHook.INGRESS),
     "send": ("cgroup_policy", "fos1_cgroup_send", CgroupHook.EGRESS),
+    "sent": ("tc_workload", "fos1_tc_workload_out", Hook.TC_EGRESS),
 }
 # Maps that live as long as the rules.
 OF_THESE_RULES = {"policy_places", "policy_slots"}
@@ -172,7 +173,7 @@ class Rig:
     ) -> Program:
         name, function, at = PROGRAMS[hook]
         constants: Knobs = {"policy_generation": int(digest[:8], 16) | 1, **knobs}
-        if name == "tc_policy":
+        if name in ("tc_policy", "tc_workload"):
             constants.setdefault("link_header_bytes", 14)
         maps = {
             n: found.path

@@ -20,7 +20,7 @@ from tests.classifier import Compiled, compiled
 from tests.kernel.policy_rig import TC_NEXT, Place, Rig, frame_of
 from tests.oracle.draw import Extent, draw_packet, draw_policies
 from tests.oracle.policy import WITH_TYPES, Direction, Packet, Policies, Verdict
-from tests.oracle.router import Router
+from tests.oracle.router import ERRORS, Router
 
 pytestmark = pytest.mark.kernel
 
@@ -88,7 +88,7 @@ class Judged:
         self.found.tables["policy_rules"]["flags"] &= 0xFFFF ^ PolicyRuleFlag.RULE_LIMITED
         self.router = Router(self.policies, adoption_s=3600)
         places = [self.place(name) for name in sorted(self.policies.places)]
-        hooks = "receive send" if self.at_cgroup else "in out"
+        hooks = "receive send sent" if self.at_cgroup else "in out"
         self.rig.put(self.found.tables, places[: 1 if self.at_cgroup else None], hooks, **ADOPTING)
         self.rig.clear(*STATE)
 
@@ -140,7 +140,16 @@ class Judged:
         assert passes == meant.passes, (name, direction, packet, meant)
         if passes and not self.at_cgroup:
             assert dscp_of(ran.frame) == meant_dscp(meant), (packet, meant)
+        if passes and self.at_cgroup and direction == "egress":
+            self.leave(packet, meant)
         self.count(meant)
+
+    def leave(self, packet: Packet, meant: Verdict) -> None:
+        """Compare the DSCP with which a workload's packet leaves; ICMP errors go as they are."""
+        ran = self.rig.runners["sent"].run(frame_of(packet))
+        is_error = packet.icmp_type in ERRORS.get(packet.protocol, ())
+        assert ran.verdict == TC_NEXT, (packet, meant)
+        assert is_error or dscp_of(ran.frame) == meant_dscp(meant), (packet, meant)
 
     def count(self, meant: Verdict) -> None:
         """Note which rules must have counted the packet."""

@@ -119,9 +119,15 @@ def _connect(made: socket.socket, dest: str, port: int) -> None:
     made.connect((dest, port))
 
 
-def _asks(dest: str, port: int) -> str:
+def _asks(dest: str, port: int, traffic_class: int = 0) -> str:
     """Send a datagram and wait for the answer."""
     with socket.socket(family_of(dest), socket.SOCK_DGRAM) as made:
+        option = (
+            (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+            if made.family == socket.AF_INET6
+            else (socket.IPPROTO_IP, socket.IP_TOS)
+        )
+        made.setsockopt(*option, traffic_class)
         return _error_of(lambda: _ask(made, dest, port))
 
 

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from fos1d.kinds.lowered import Lowered
-from fos1d.kinds.policy_gaps import UNSEEN
+from fos1d.kinds.policy_gaps import APART, RECEIVED, UNSEEN
 from fos1d.model.workload import Provider, Workload
 from tests.limited import lowered_policies
 from tests.manifests import manifest
@@ -43,14 +43,24 @@ def test_a_peer_without_addresses_is_named() -> None:
     assert unmatched.startswith("ingress[0] does not match the peer db, which has no address")
 
 
+MARK, ROUTE = "[{action: mark, mark: 10}]", "policyType: routing\nroute: {mark: 1}\n"
+
+
 @pytest.mark.parametrize(
-    ("spec", "where"),
+    ("spec", "said"),
     [
-        ("policyType: qos\negress: [{action: mark, mark: 10}]", "egress[0]: mark"),
-        ("policyType: routing\nroute: {mark: 1}\negress: [{}]", "policyType routing"),
+        (f"policyType: qos\negress: {MARK}", f"egress[0]: mark on box: {APART}"),
+        (f"policyType: qos\ningress: {MARK}", f"ingress[0]: mark: {RECEIVED}"),
+        (f"{ROUTE}egress: [{{}}]", f"egress[0]: policyType routing on box: {APART}"),
+        (f"{ROUTE}ingress: [{{}}]", f"ingress[0]: policyType routing: {RECEIVED}"),
     ],
 )
-def test_what_would_change_packets_is_not_called_programmed(spec: str, where: str) -> None:
+def test_what_would_change_packets_in_vain_is_not_called_programmed(spec: str, said: str) -> None:
     ((note,),) = lowered("EBPFNetworkPolicy", spec).notes.values()
-    assert note.reason == "NotEnforceable"
-    assert note.message.startswith(f"{where}: a cgroup's programs cannot change")
+    assert (note.reason, note.message) == ("NotEnforceable", said)
+
+
+@pytest.mark.parametrize("spec", [f"policyType: qos\negress: {MARK}", f"{ROUTE}egress: [{{}}]"])
+def test_what_a_workload_with_the_routers_addresses_sends_is_changed(spec: str) -> None:
+    selected = manifest("EBPFNetworkPolicy", "selector: {podSelector: {}}\n" + spec)
+    assert lowered_policies([DB], selected).notes == {}

@@ -6,6 +6,7 @@
 #include <linux/pkt_cls.h>
 
 #include <fos1/read.h>
+#include <fos1/rule.h>
 #include <fos1/vital.h>
 
 /* Ways that rules send packets. Writer: the daemon, before it is frozen. */
@@ -25,6 +26,18 @@ enum steer_number {
 	IPV6_HOP_LIMIT_AT = 7,
 	ROUTING_INET = 2,
 	ROUTING_INET6 = 10,
+	/* BPF_FIB_LOOKUP_MARK of Linux 6.10 and later. */
+	ROUTING_BY_MARK = 1 << 5,
+	LOOPBACK_IFINDEX = 1,
+};
+
+/* Where a packet is that is steered: how an interface's rules see it come in or
+ * leave, or how it leaves after a workload sent it.
+ */
+enum steer_at {
+	STEER_IN,
+	STEER_OUT,
+	STEER_SENT,
 };
 
 /* Change a 16-bit word of an IPv4 header, and its checksum. A whole sum of the
@@ -87,64 +100,159 @@ is_ipv6_next_hop(const struct fos1_policy_route *way)
 	return way->next_hop[1] | way->next_hop[2] | way->next_hop[3];
 }
 
-/* Look the next hop, or else a packet's destination, up in a table (Linux 6.6
- * and later).
- */
-static __always_inline bool table_route(struct __sk_buff *skb,
-					const struct packet *packet, u32 table,
-					struct fos1_policy_route *way)
+static __always_inline bool has_next_hop(const struct fos1_policy_route *way)
 {
-	bool has_next = way->next_hop[0] || is_ipv6_next_hop(way);
-	struct bpf_fib_lookup route = {
-		.family = packet->is_v6 ? ROUTING_INET6 : ROUTING_INET,
-		.ifindex = skb->ifindex,
-		.tbid = table,
-	};
+	return way->next_hop[0] || is_ipv6_next_hop(way);
+}
+
+/* Look a route up as `flags` say, and put it in the place of the way. */
+static __always_inline bool look_route_up(struct __sk_buff *skb,
+					  const struct packet *packet,
+					  struct bpf_fib_lookup *route,
+					  u32 flags,
+					  struct fos1_policy_route *way)
+{
+	bool has_next = has_next_hop(way);
 	long result;
 
+	route->family = packet->is_v6 ? ROUTING_INET6 : ROUTING_INET;
 	if (has_next) {
-		route.family = is_ipv6_next_hop(way) ? ROUTING_INET6
-						     : ROUTING_INET;
-		__builtin_memcpy(route.ipv6_dst, way->next_hop, 16);
+		route->family = is_ipv6_next_hop(way) ? ROUTING_INET6
+						      : ROUTING_INET;
+		__builtin_memcpy(route->ipv6_dst, way->next_hop, 16);
 	} else {
-		__builtin_memcpy(route.ipv6_src, packet->source, 16);
-		__builtin_memcpy(route.ipv6_dst, packet->dest, 16);
+		__builtin_memcpy(route->ipv6_src, packet->source, 16);
+		__builtin_memcpy(route->ipv6_dst, packet->dest, 16);
 	}
-	result = bpf_fib_lookup(skb, &route, sizeof(route),
-				BPF_FIB_LOOKUP_DIRECT | BPF_FIB_LOOKUP_TBID);
+	result = bpf_fib_lookup(skb, route, sizeof(*route), flags);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS &&
 	    result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return false;
-	way->ifindex = route.ifindex;
+	way->ifindex = route->ifindex;
 	if (has_next)
 		return true;
-	__builtin_memcpy(way->next_hop, route.ipv6_dst, 16);
-	if (!packet->is_v6 && route.family == ROUTING_INET)
+	__builtin_memcpy(way->next_hop, route->ipv6_dst, 16);
+	if (!packet->is_v6 && route->family == ROUTING_INET)
 		way->next_hop[1] = way->next_hop[2] = way->next_hop[3] = 0;
 	return true;
 }
 
-static __always_inline long send_on(struct __sk_buff *skb, bool is_v6,
-				    const struct fos1_policy_route *way)
+/* Look the next hop, or else a packet's destination, up in a table (Linux 6.6
+ * and later).
+ */
+static __always_inline bool table_route(struct __sk_buff *skb,
+					const struct packet *packet,
+					struct fos1_policy_route *way)
+{
+	struct bpf_fib_lookup route = {
+		.ifindex = skb->ifindex,
+		.tbid = way->table,
+	};
+
+	return look_route_up(skb, packet, &route,
+			     BPF_FIB_LOOKUP_DIRECT | BPF_FIB_LOOKUP_TBID, way);
+}
+
+/* Have the routing rules decide anew, by the mark, about a packet that the
+ * router itself sends (Linux 6.10 and later).
+ */
+static __always_inline bool mark_route(struct __sk_buff *skb,
+				       const struct packet *packet,
+				       struct fos1_policy_route *way)
+{
+	struct bpf_fib_lookup route = {
+		.l4_protocol = packet->protocol,
+		.sport = packet->source_port,
+		.dport = packet->dest_port,
+		.ifindex = LOOPBACK_IFINDEX,
+	};
+
+	/* The header names no mark; it lies where the answer's smac does. */
+	__builtin_memcpy(route.smac, &way->mark, sizeof(way->mark));
+	return look_route_up(skb, packet, &route, ROUTING_BY_MARK, way);
+}
+
+/* Find the next hop of IPv6 behind an interface: its route's, or else the
+ * destination is taken to be on the link, as the kernel does for IPv4.
+ */
+static __always_inline void find_next_hop(struct __sk_buff *skb,
+					  const struct packet *packet,
+					  struct fos1_policy_route *way)
+{
+	struct bpf_fib_lookup route = { .ifindex = way->ifindex };
+	struct fos1_policy_route found = {};
+
+	if (!packet->is_v6 || has_next_hop(way))
+		return;
+	if (look_route_up(skb, packet, &route, BPF_FIB_LOOKUP_OUTPUT, &found) &&
+	    found.ifindex == way->ifindex)
+		__builtin_memcpy(way->next_hop, found.next_hop, 16);
+	else
+		__builtin_memcpy(way->next_hop, packet->dest, 16);
+}
+
+static __always_inline int send_on(struct __sk_buff *skb,
+				   const struct fos1_policy_route *way)
 {
 	struct bpf_redir_neigh next = {};
 	u32 bytes = 0;
 
 	if (bpf_check_mtu(skb, way->ifindex, &bytes, 0, 0))
 		return TC_ACT_UNSPEC;
-	if (!way->next_hop[0] && !is_ipv6_next_hop(way))
+	if (!has_next_hop(way))
 		return bpf_redirect_neigh(way->ifindex, NULL, 0, 0);
 	next.nh_family = is_ipv6_next_hop(way) ? ROUTING_INET6 : ROUTING_INET;
 	__builtin_memcpy(next.ipv6_nh, way->next_hop, sizeof(next.ipv6_nh));
-	(void)is_v6;
 	return bpf_redirect_neigh(way->ifindex, &next, sizeof(next), 0);
 }
 
+/* Give a packet to another neighbour on the link that it leaves by anyway. One
+ * that is not known yet is asked for: the packet waits, and then comes again.
+ */
+static __always_inline int change_neighbour(struct __sk_buff *skb, u32 network,
+					    const struct fos1_policy_route *way)
+{
+	struct bpf_fib_lookup route = {
+		.family = is_ipv6_next_hop(way) ? ROUTING_INET6 : ROUTING_INET,
+		.ifindex = way->ifindex,
+	};
+	long result;
+
+	if (!has_next_hop(way) || network < ETH_HLEN)
+		return TC_ACT_UNSPEC;
+	__builtin_memcpy(route.ipv6_dst, way->next_hop, 16);
+	result = bpf_fib_lookup(skb, &route, sizeof(route),
+				BPF_FIB_LOOKUP_OUTPUT);
+	if (result == BPF_FIB_LKUP_RET_NO_NEIGH)
+		return send_on(skb, way);
+	if (result != BPF_FIB_LKUP_RET_SUCCESS ||
+	    bpf_skb_store_bytes(skb, 0, route.dmac, sizeof(route.dmac), 0))
+		count(FOS1_NOTE_ROUTE_FAILED, 0);
+	return TC_ACT_UNSPEC;
+}
+
+/* Find out where a rule sends a packet; false if it stays on its way. */
+static __always_inline bool find_way(struct __sk_buff *skb,
+				     const struct packet *packet, u32 at,
+				     struct fos1_policy_route *way)
+{
+	if (at == STEER_IN && stays_here(skb, packet))
+		return false;
+	if (way->ifindex)
+		return true;
+	if (way->table ? table_route(skb, packet, way)
+		       : mark_route(skb, packet, way))
+		return true;
+	count(FOS1_NOTE_ROUTE_FAILED, 0);
+	return false;
+}
+
 /* Send a packet the way that a rule says; TC_ACT_UNSPEC lets the kernel route.
- * Global, so that the verifier sees it once.
+ * IPv6 cannot go by an IPv4 neighbour. Global, so that the verifier sees it
+ * once.
  */
 __noinline int policy_route(struct __sk_buff *skb, struct packet *packet,
-			    u32 number, u32 network, u32 is_out)
+			    u32 number, u32 network, u32 at)
 {
 	struct fos1_policy_route *found, way;
 
@@ -154,15 +262,29 @@ __noinline int policy_route(struct __sk_buff *skb, struct packet *packet,
 	way = *found;
 	if (way.mark)
 		skb->mark = way.mark;
-	if ((!way.ifindex && !way.table) ||
-	    (is_out && way.ifindex == skb->ifindex) ||
-	    (!is_out && stays_here(skb, packet)))
+	if (!(way.ifindex || way.table || (way.mark && at == STEER_SENT)) ||
+	    (packet->is_v6 && has_next_hop(&way) && !is_ipv6_next_hop(&way)) ||
+	    !find_way(skb, packet, at, &way))
 		return TC_ACT_UNSPEC;
-	if (!way.ifindex && !table_route(skb, packet, way.table, &way))
+	if (at != STEER_IN && way.ifindex == skb->ifindex)
+		return change_neighbour(skb, network, &way);
+	if (at == STEER_IN && !take_hop(skb, network, packet->is_v6))
 		return TC_ACT_UNSPEC;
-	if (!is_out && !take_hop(skb, network, packet->is_v6))
-		return TC_ACT_UNSPEC;
-	return send_on(skb, packet->is_v6, &way);
+	find_next_hop(skb, packet, &way);
+	return send_on(skb, &way);
+}
+
+/* Let a packet on, marked and sent as the rules say. `at`: enum steer_at. */
+static __always_inline int steer(struct __sk_buff *skb, struct packet *packet,
+				 u32 network, const struct asked *asked, u32 at)
+{
+	if (asked->dscp_plus_1 &&
+	    !write_dscp(skb, network, packet->is_v6, asked->dscp_plus_1 - 1))
+		count(FOS1_NOTE_ROUTE_FAILED, 0);
+	if (asked->route_plus_1)
+		return policy_route(skb, packet, asked->route_plus_1 - 1,
+				    network, at);
+	return TC_ACT_UNSPEC;
 }
 
 #endif
