@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The headers of most packets, TCP or UDP right behind IPv4 without options or
- * behind IPv6, whole and in place: read where they are, not copied. Says the same
- * as read.h, or nothing.
+ * behind IPv6, whole and in place: read where they are, not copied. Says the
+ * same as read.h, or nothing.
  */
 #ifndef FOS1_PLAIN_H
 #define FOS1_PLAIN_H
