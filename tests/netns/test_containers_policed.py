@@ -95,7 +95,8 @@ class Dock:
 
     def selected(self, policy: str) -> str:
         """Return what a policy (kind/name) says of its selection."""
-        return str(self.router.condition(*policy.split("/"), "Selected").get("message"))
+        kind, _, name = policy.partition("/")
+        return str(self.router.condition(kind, name, "Selected").get("message"))
 
 
 def import_image(podman: Podman) -> None:
