@@ -172,25 +172,6 @@ static __always_inline bool mark_route(struct __sk_buff *skb,
 	return look_route_up(skb, packet, &route, ROUTING_BY_MARK, way);
 }
 
-/* Find the next hop of IPv6 behind an interface: its route's, or else the
- * destination is taken to be on the link, as the kernel does for IPv4.
- */
-static __always_inline void find_next_hop(struct __sk_buff *skb,
-					  const struct packet *packet,
-					  struct fos1_policy_route *way)
-{
-	struct bpf_fib_lookup route = { .ifindex = way->ifindex };
-	struct fos1_policy_route found = {};
-
-	if (!packet->is_v6 || has_next_hop(way))
-		return;
-	if (look_route_up(skb, packet, &route, BPF_FIB_LOOKUP_OUTPUT, &found) &&
-	    found.ifindex == way->ifindex)
-		__builtin_memcpy(way->next_hop, found.next_hop, 16);
-	else
-		__builtin_memcpy(way->next_hop, packet->dest, 16);
-}
-
 static __always_inline int send_on(struct __sk_buff *skb,
 				   const struct fos1_policy_route *way)
 {
@@ -270,7 +251,6 @@ __noinline int policy_route(struct __sk_buff *skb, struct packet *packet,
 		return change_neighbour(skb, network, &way);
 	if (at == STEER_IN && !take_hop(skb, network, packet->is_v6))
 		return TC_ACT_UNSPEC;
-	find_next_hop(skb, packet, &way);
 	return send_on(skb, &way);
 }
 
