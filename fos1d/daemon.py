@@ -14,25 +14,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 
+from fos1d.equipment import kernel_of, options_of, place_of, places_of
 from fos1d.errors import Fos1Error, KernelError, SourceError
 from fos1d.explain import explain
-from fos1d.inquiry import details_of, plan_view
-from fos1d.kernel.cgroup import Cgroupfs
+from fos1d.inquiry import details_of, plan_view, snapshot_of
 from fos1d.kernel.connections import has_workloads, recount
 from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.monitor import LinkMonitor, PinMonitor
 from fos1d.kernel.policy_counters import Gone, free_gone
 from fos1d.kernel.policy_events import PolicyEvents
-from fos1d.kernel.port import RealKernel
-from fos1d.kernel.workloads.watch import Places, WorkloadWatch, find_workloads
+from fos1d.kernel.workloads.watch import WorkloadWatch
 from fos1d.kinds.admission import Admission
-from fos1d.model.failsafe import own_tcp_ports
 from fos1d.model.identity import ResourceId
 from fos1d.model.packet import LoggedPacket
-from fos1d.model.snapshot import Blob, Snapshot
-from fos1d.model.workload import Workload
-from fos1d.narration import narrate, remarks_by_resource
-from fos1d.reconcile import Memory, Options, PassReport, enforce, read
+from fos1d.narration import is_news, narrate, remarks_by_resource, revision_of, world_after
+from fos1d.reconcile import Memory, PassReport, enforce, read
 from fos1d.report.api import ApiServer
 from fos1d.report.desk import Details, PlanView, Revision
 from fos1d.report.details import DetailFiles
@@ -44,13 +40,11 @@ from fos1d.report.notify import Notifier
 from fos1d.report.packets import packet_event
 from fos1d.report.server import Options as ApiOptions
 from fos1d.report.status import SourceStatus, World, statuses
-from fos1d.resident import Giver, be_thrifty, settle
+from fos1d.resident import Giver, settle
 from fos1d.settings import Settings
 from fos1d.source.follow import follow
 from fos1d.source.git import GitSource
 from fos1d.source.lastgood import LastGood
-from fos1d.source.lock import only_one
-from fos1d.source.objects import id_of
 from fos1d.source.open import open_source, read_once
 from fos1d.wakes import Wakes
 
@@ -59,34 +53,6 @@ SWEEP_S = 30.0
 REST_S = 1.0
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 CONTESTED_PAUSE_S = 5.0
-GIT_DIGITS = 40
-
-
-def options_of(settings: Settings) -> Options:
-    """Return what the settings say to a pass."""
-    return Options(
-        settings.node.name,
-        settings.node.labels,
-        settings.reconcile.failsafe_ports,
-        settings.kernel.max_flows,
-        settings.reconcile.prune_limit_percent,
-    )
-
-
-def kernel_of(
-    settings: Settings, workloads: Callable[[], tuple[Workload, ...]] | None = None
-) -> RealKernel:
-    """Return this machine's kernel, used as the settings say; by itself it looks for workloads."""
-    paths, places = settings.paths, places_of(settings)
-    look = workloads or (lambda: find_workloads(places))
-    ports = own_tcp_ports(settings.reconcile.failsafe_ports)
-    return RealKernel(paths.bpffs, settings.kernel.tc_attach, paths.cgroup_mount, look, ports)
-
-
-def places_of(settings: Settings) -> Places:
-    """Return where the settings have workloads looked for."""
-    paths = settings.paths
-    return Places(Cgroupfs(paths.cgroup_mount), paths.workloads, paths.runtime / "containers.json")
 
 
 class Daemon:
@@ -259,23 +225,11 @@ class Daemon:
         return SourceStatus(snapshot.revision, "", time.time(), place), admission
 
     def _passed(self, source: SourceStatus, report: PassReport, began: float) -> None:
-        took = time.monotonic() - began
-        now = time.time()
+        took, now = time.monotonic() - began, time.time()
         about = remarks_by_resource(report)
         resources = statuses(report.facts, self._memory.in_force, about, self._world.resources, now)
-        world = replace(
-            self._world,
-            source=source,
-            resources=resources,
-            findings=report.admission.findings,
-            passes=self._world.passes + 1,
-            last_pass_s=now,
-            last_pass_took_s=took,
-            drift_total=self._memory.drift.total,
-            suspended_until_s=None,
-            held=tuple(sorted(report.admission.held)),
-            error="",
-        )
+        world = replace(world_after(report, self._world, now), last_pass_took_s=took, source=source)
+        world = replace(world, resources=resources, drift_total=self._memory.drift.total)
         for event in narrate(report, self._world, world):
             self._events.add(event)
         self._keep("the history", lambda: self._note_revision(report, world))
@@ -315,24 +269,9 @@ class Daemon:
 
     def _note_revision(self, report: PassReport, world: World) -> None:
         newest = next(iter(self._ledger.history()), None)
-        ready = len(world.resources) - len(world.not_ready)
-        result = "held" if world.held else "ok" if not world.not_ready else "degraded"
-        known = newest and (newest.revision, newest.result) == (report.revision, result)
-        if not report.revision or known:
-            return
-        author, subject = self._describe(report.revision)
-        self._ledger.add(
-            Revision(
-                report.revision,
-                world.last_pass_s,
-                author,
-                subject,
-                result,
-                ready,
-                len(world.resources),
-                len(report.outcomes),
-            )
-        )
+        if report.revision and is_news(report, world, newest):
+            author, subject = self._describe(report.revision)
+            self._ledger.add(revision_of(report, world, author, subject))
 
     def _describe(self, revision: str) -> tuple[str, str]:
         if not isinstance(self._source, GitSource):
@@ -456,57 +395,3 @@ class Daemon:
             raise ValueError("no revision waits for a confirmation")
         self._confirmed = self._world.source.revision
         return self.reconcile(True, 60.0)
-
-
-def snapshot_of(files: Mapping[str, bytes]) -> Snapshot:
-    """Return a snapshot of files that somebody proposes, by the ids that they have in Git: what
-    is served from there already was read before."""
-
-    def blob(path: str, data: bytes) -> Blob:
-        return Blob(path, id_of("blob", data, GIT_DIGITS), len(data), lambda: data)
-
-    return Snapshot("proposed", {path: blob(path, data) for path, data in files.items()})
-
-
-def place_of(settings: Settings) -> str:
-    """Return what is read, for people."""
-    source = settings.source
-    where = f"{source.type} {source.path}"
-    if source.type == "git":
-        where += f" {source.branch}"
-    return f"{where} {source.subpath}".rstrip()
-
-
-def run(settings: Settings) -> int:
-    """Run the daemon; return its exit code."""
-    be_thrifty()
-    with only_one(settings.paths.state):
-        return Daemon(settings).run()
-
-
-def once(settings: Settings) -> int:
-    """Make one pass and say what came of it: 0 if all is Ready, 3 if a manifest is invalid."""
-    with only_one(settings.paths.state):
-        world = Daemon(settings).once()
-    for finding in world.findings:
-        print(finding)
-    for status in world.not_ready:
-        print(f"{status.id} {status.ready.condition.reason}: {status.ready.condition.message}")
-    print(world.error or world.summary())
-    if any(finding.severity == "error" for finding in world.findings):
-        return 3
-    return 1 if world.not_ready or world.error or world.source.error else 0
-
-
-def purge(settings: Settings) -> int:
-    """Remove every kernel object of ours, and what was kept to put it back."""
-    with only_one(settings.paths.state):
-        kernel = kernel_of(settings)
-        report = enforce("", Admission({}), Memory(), kernel, options_of(settings), 0.0)
-        kernel.purge()
-        LastGood(settings.paths.state).save([])
-    left = [f"{key}: {refusal.message}" for key, refusal in report.facts.refusals.items()]
-    for line in left:
-        print(line)
-    print(f"{len(report.outcomes) - len(left)} objects removed")
-    return 1 if left else 0

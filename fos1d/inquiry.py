@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from fos1d.kernel.bpffs import Bpffs
@@ -25,7 +25,7 @@ from fos1d.kinds.program import EBPFProgram
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Attachment, Key
 from fos1d.model.pins import owner_name
-from fos1d.model.snapshot import Snapshot
+from fos1d.model.snapshot import Blob, Snapshot
 from fos1d.plan.actions import Action, describe, target, verb
 from fos1d.plan.diff import make_plan
 from fos1d.reconcile import Memory, Options, lower, read
@@ -40,8 +40,10 @@ from fos1d.report.desk import (
 )
 from fos1d.report.packets import reason_name
 from fos1d.report.status import ResourceStatus
+from fos1d.source.objects import id_of
 
 MOST_SAMPLED = 10
+GIT_DIGITS = 40
 
 
 def plan_view(snapshot: Snapshot, memory: Memory, kernel: Kernel, options: Options) -> PlanView:
@@ -153,3 +155,13 @@ def _map(resource: EBPFMap, bpffs: Bpffs) -> MapEntries | None:
     sample = map_entries(bpffs, path, MOST_SAMPLED)
     shown = tuple((key.hex(), value.hex()) for key, value in sample)
     return MapEntries(use.id, use.entries, use.max_entries, use.memory_bytes, shown)
+
+
+def snapshot_of(files: Mapping[str, bytes]) -> Snapshot:
+    """Return a snapshot of files that somebody proposes, by the ids that they have in Git: what
+    is served from there already was read before."""
+
+    def blob(path: str, data: bytes) -> Blob:
+        return Blob(path, id_of("blob", data, GIT_DIGITS), len(data), lambda: data)
+
+    return Snapshot("proposed", {path: blob(path, data) for path, data in files.items()})

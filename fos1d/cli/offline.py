@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fos1d.cli.collect import collect
-from fos1d.daemon import kernel_of, options_of
+from fos1d.equipment import kernel_of, options_of
 from fos1d.inquiry import plan_view
 from fos1d.reconcile import Memory
 from fos1d.report.desk import PlanView
