@@ -40,7 +40,8 @@ NETWORK = (
 )
 CONTAINER = (
     "> **Not in this release:** `ebpfProgram`; the built-in programs run. What the fields mean"
-    " together:\n> [policy.md](../design/policy.md); who is a workload: [workloads.md](workloads.md).\n"
+    " together:\n> [policy.md](../design/policy.md); who is a workload:"
+    " [workloads.md](workloads.md).\n"
 )
 NOTES = {"program": PARTLY, "map": "", "network_policy": NETWORK, "container_policy": CONTAINER}
 SELECTOR = "[selector](metadata.md#selectors)"
