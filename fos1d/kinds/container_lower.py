@@ -52,16 +52,17 @@ def lower_limits(
     here: Iterable[Accepted], places: Places, context: Context, lowered: Lowered
 ) -> None:
     """Add the objects of all limits; `places` are those of all policies (policy_lower.py)."""
-    limited = _limited(_active(here, lowered), places)
-    if not limited:
-        return
-    claimants = sorted({policy for workload in limited for policy in workload.policies})
-    for claimant in claimants:
+    policies = _active(here, lowered)
+    limited = _limited(policies, places)
+    alone = {who: limits_of([Say(policy.spec, True)]) for who, policy in policies.items()}
+    limiting = {who for who, limits in alone.items() if limits != Limits()}
+    controlling = {who for who in limiting if _allowed(alone[who].devices) is not None}
+    controlled = [workload for workload in limited if _allowed(workload.limits.devices) is not None]
+    for claimant in sorted(limiting.union(*(workload.policies for workload in limited))):
         lowered.add(claimant, *limit_maps().values())
         lowered.add(claimant, _limit_entries(limited), _device_entries(limited))
-    _attach(CONNECTION_HOOKS, limited, context, lowered)
-    controlled = [workload for workload in limited if _allowed(workload.limits.devices) is not None]
-    _attach(DEVICE_HOOKS, controlled, context, lowered)
+    _attach(CONNECTION_HOOKS, limiting, limited, context, lowered)
+    _attach(DEVICE_HOOKS, controlling, controlled, context, lowered)
 
 
 def _active(here: Iterable[Accepted], lowered: Lowered) -> dict[ResourceId, EBPFContainerPolicy]:
@@ -168,19 +169,21 @@ def _device_entries(limited: Sequence[_Limited]) -> Entries:
 
 def _attach(
     hooks: Mapping[CgroupHook, BuiltIn],
+    limiting: Iterable[ResourceId],
     limited: Sequence[_Limited],
     context: Context,
     lowered: Lowered,
 ) -> None:
-    """Add the programs of the hooks, on the topmost of the cgroups."""
+    """Add the programs of the hooks, for policies that will need them before their first workload
+    comes; and attach them to the topmost of the cgroups."""
+    programs = {hook: _program(hook, code, context) for hook, code in hooks.items()}
+    for claimant in sorted(limiting):
+        lowered.add(claimant, *programs.values())
     for top in topmost(workload.place.name for workload in limited):
         within = [workload for workload in limited if is_within(workload.place.name, top)]
-        claimants = sorted({policy for workload in within for policy in workload.policies})
-        for hook, code in hooks.items():
-            program = _program(hook, code, context)
-            attachment = CgroupAttachment(top, hook, program.path)
-            for claimant in claimants:
-                lowered.add(claimant, program, attachment)
+        for claimant in sorted({policy for workload in within for policy in workload.policies}):
+            for hook, program in programs.items():
+                lowered.add(claimant, program, CgroupAttachment(top, hook, program.path))
 
 
 def _program(hook: CgroupHook, code: BuiltIn, context: Context) -> Program:

@@ -86,7 +86,8 @@ def lower_policies(here: Iterable[Accepted], context: Context, lowered: Lowered)
     """Add the objects of all policies; return what explains them."""
     policies = [accepted for accepted in here if _is_judging(accepted)]
     places = places_of(policies, context.facts)
-    active = [accepted for accepted in policies if places.selected[accepted.id]]
+    found = [accepted for accepted in policies if places.selected[accepted.id]]
+    active = [one for one in policies if one in found or one.id in places.awaiting]
     for accepted in policies:
         if not places.selected[accepted.id]:
             lowered.selects_nothing(accepted.id, *_nothing_selected(accepted))
@@ -94,7 +95,7 @@ def lower_policies(here: Iterable[Accepted], context: Context, lowered: Lowered)
             lowered.selects(accepted.id, _selection(places.selected[accepted.id]))
     if not active:
         return PolicyView(places=places)
-    tell_gaps(active, places, context.facts, lowered)
+    tell_gaps(found, places, context.facts, lowered)
     compiled = _compiled(active, places, context, lowered)
     wanted = _Wanted(context, lowered, compiled, [accepted.id for accepted in active])
     wanted.add_tables()
@@ -300,7 +301,10 @@ class _Wanted:
             self.lowered.add(claimant, program, attachment)
 
     def add_cgroups(self) -> None:
-        """Add the programs of the workloads: on the topmost cgroups, which see all below them."""
+        """Add the programs of the workloads: on the topmost cgroups, which see all below them.
+
+        They are there before the first workload comes, so that it does not wait for them.
+        """
         cgroups = {
             place.name: self._claimants_of(place)
             for place in self.places.numbers
@@ -308,13 +312,14 @@ class _Wanted:
         }
         limits = any(claimant.kind == "EBPFContainerPolicy" for claimant in self.claimants)
         knobs = {**self._knobs(None), "limits_nobody": int(not limits)}
+        programs = {hook: self._program(hook, code, knobs) for hook, code in CGROUP.items()}
+        for claimant in sorted(self.places.awaiting.intersection(self.claimants)):
+            self.lowered.add(claimant, *programs.values())
         for top in topmost(cgroups):
             below = {c for path, by in cgroups.items() if is_within(path, top) for c in by}
-            for hook, code in CGROUP.items():
-                program = self._program(hook, code, knobs)
-                attachment = CgroupAttachment(top, hook, program.path)
-                for claimant in sorted(below):
-                    self.lowered.add(claimant, program, attachment)
+            for claimant in sorted(below):
+                for hook, program in programs.items():
+                    self.lowered.add(claimant, program, CgroupAttachment(top, hook, program.path))
 
     def _claimants_of(self, place: Place) -> list[ResourceId]:
         return [c for c in self.claimants if place in self.places.selected.get(c, ())]

@@ -7,7 +7,7 @@ for all below it, also for those that other policies select: nobody escapes from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -41,8 +41,9 @@ class Place:
 class Places:
     """The places, the number of each one's subject, and what each policy selects.
 
-    `subjects` are the signatures by number, with the policies of the cgroups above; `own` are those
-    without. `workloads` are those whose cgroups are places.
+    `subjects` are the signatures by number, with the policies of the cgroups above, those of
+    workloads that are yet to come among them; `own` are those without. `workloads` are those whose
+    cgroups are places. `awaiting` are the policies that workloads can come to be selected by.
     """
 
     numbers: Mapping[Place, int] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Places:
     subjects: tuple[Signature, ...] = ()
     selected: Mapping[ResourceId, tuple[Place, ...]] = field(default_factory=dict)
     own: Mapping[Place, Signature] = field(default_factory=dict)
+    awaiting: frozenset[ResourceId] = frozenset()
 
     def answers_for_router(self, place: Place) -> bool:
         """Whether a place is a workload without addresses of its own."""
@@ -61,7 +63,7 @@ class Places:
         return frozenset(n for n, signature in numbered if (policy, grants) in signature)
 
 
-def places_of(policies: Iterable[Accepted], facts: Facts) -> Places:
+def places_of(policies: Sequence[Accepted], facts: Facts) -> Places:
     """Find the places of all policies on this router."""
     chosen: dict[Place, dict[ResourceId, bool]] = {}
     selected: dict[ResourceId, tuple[Place, ...]] = {}
@@ -72,10 +74,12 @@ def places_of(policies: Iterable[Accepted], facts: Facts) -> Places:
             chosen.setdefault(place, {})[accepted.id] = grants
     own = {place: tuple(sorted(by.items())) for place, by in chosen.items()}
     signatures = _with_those_above(chosen)
-    subjects = tuple(sorted(set(signatures.values())))
+    awaiting = frozenset(accepted.id for accepted in policies if _awaits_workloads(accepted))
+    # A workload that comes is then an entry of a map, and not other rules and programs.
+    subjects = tuple(sorted({*signatures.values(), *(((who, True),) for who in awaiting)}))
     numbers = {place: subjects.index(signature) for place, signature in signatures.items()}
     workloads = {place: found for found in facts.workloads if (place := _place(found)) in numbers}
-    return Places(numbers, workloads, subjects, selected, own)
+    return Places(numbers, workloads, subjects, selected, own, awaiting)
 
 
 def _with_those_above(chosen: Mapping[Place, Mapping[ResourceId, bool]]) -> dict[Place, Signature]:
@@ -102,6 +106,18 @@ def cgroups_above(path: str) -> Iterator[str]:
 
 def _place(workload: Workload) -> Place:
     return Place(PlaceKind.PLACE_CGROUP, workload.cgroup_id, workload.cgroup)
+
+
+def _awaits_workloads(accepted: Accepted) -> bool:
+    match accepted.declaration.resource:
+        case EBPFContainerPolicy():
+            return True
+        case EBPFNetworkPolicy(spec=spec):
+            selector = spec.selector
+            selectors = selector and (selector.pod_selector, selector.namespace_selector)
+            return any(part is not None for part in selectors or ())
+        case _:
+            return False
 
 
 def _selected(accepted: Accepted, facts: Facts) -> Iterator[tuple[Place, bool]]:

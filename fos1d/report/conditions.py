@@ -116,14 +116,14 @@ def _programmed(identity: ResourceId, facts: PassFacts, in_force: bool) -> Condi
     if identity in facts.elsewhere:
         message = "its nodeSelector does not select this router"
         return Condition(CT.PROGRAMMED, Status.TRUE, "NotForThisNode", message)
-    selected = facts.selections.get(identity)
-    if selected is not None and not selected.holds:
-        return Condition(CT.PROGRAMMED, Status.TRUE, selected.reason, selected.message)
     keys = facts.keys_of(identity)
     if refusal := next((facts.refusals[key] for key in keys if key in facts.refusals), None):
         return Condition(CT.PROGRAMMED, Status.FALSE, refusal.reason, refusal.message)
     if conflict := next((facts.conflicts[key] for key in keys if key in facts.conflicts), None):
         return Condition(CT.PROGRAMMED, Status.FALSE, "Conflicted", _in_the_way(conflict))
+    selected = facts.selections.get(identity)
+    if selected is not None and not selected.holds:
+        return Condition(CT.PROGRAMMED, Status.TRUE, selected.reason, selected.message)
     if notes := facts.notes.get(identity):
         return notes[0]
     if late := [key for key in keys if key in facts.late]:
