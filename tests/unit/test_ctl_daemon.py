@@ -41,7 +41,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
     for name in ("run", "once", "purge"):
         setattr(module, name, work(name))
     monkeypatch.setitem(sys.modules, "fos1d.start", module)
-    monkeypatch.setattr(fos1d, "daemon", module, raising=False)
+    monkeypatch.setattr(fos1d, "start", module, raising=False)
     monkeypatch.delenv("FOS1_CONFIG", raising=False)
     return told
 
