@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ settings.register_profile(
     "fos1", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("fos1")
+
+# A daemon that runs on this machine is not asked; the programs that tests start inherit that.
+os.environ["FOS1_SOCKET"] = os.devnull
 
 NEEDS_ROOT = ("kernel", "netns")
 _left_out: list[str] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fos1d.cli import ctl
+from fos1d.cli import client, ctl
 from tests.ctl_router import Router, running_router
 from tests.fake_desk import BROKEN, healthy
 
@@ -63,6 +63,7 @@ def test_the_settings_say_where_the_socket_is(
     config = tmp_path / "fos1d.toml"
     config.write_text(f'[paths]\nruntime = "{tmp_path}"\n')
     monkeypatch.setenv("FOS1_CONFIG", str(config))
+    monkeypatch.setattr(client, "DEFAULT_RUNTIME", str(tmp_path / "elsewhere"))
     assert live.run("history").code == 0
     config.write_text("[paths\n")
     assert live.run("history").code == 4

@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "PATH": os.environ["PATH"],
+    "FOS1_SOCKET": os.devnull,
 }
 
 HOOK = """
