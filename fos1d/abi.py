@@ -187,6 +187,7 @@ class Size(IntEnum):
     TREE128_FANOUT = 9
     RULE_COUNTERS = 65536
     POLICY_PLACES = 16384
+    POLICY_INTERFACES = 1024
     FRAGMENTS = 8192
     OPERATOR_FLOWS = 256
     EVENTS_BYTES = 262144
@@ -455,6 +456,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "policed_since": MapShape(1, 16, 8, 16384, 1),
         "policy_events": MapShape(27, 0, 0, 262144, 0),
         "policy_heads": MapShape(2, 4, 128, 4, 1024),
+        "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
         "policy_intervals": MapShape(2, 4, 4, 1, 1024),
         "policy_places": MapShape(1, 16, 32, 16384, 1),
         "policy_rules": MapShape(2, 4, 32, 1, 1024),
@@ -504,6 +506,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "policed_since": MapShape(1, 16, 8, 16384, 1),
         "policy_events": MapShape(27, 0, 0, 262144, 0),
         "policy_heads": MapShape(2, 4, 128, 4, 1024),
+        "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
         "policy_intervals": MapShape(2, 4, 4, 1, 1024),
         "policy_places": MapShape(1, 16, 32, 16384, 1),
         "policy_routes": MapShape(2, 4, 32, 1, 1024),
@@ -530,6 +533,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "policed_since": MapShape(1, 16, 8, 16384, 1),
         "policy_events": MapShape(27, 0, 0, 262144, 0),
         "policy_heads": MapShape(2, 4, 128, 4, 1024),
+        "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
         "policy_intervals": MapShape(2, 4, 4, 1, 1024),
         "policy_places": MapShape(1, 16, 32, 16384, 1),
         "policy_routes": MapShape(2, 4, 32, 1, 1024),

@@ -6,7 +6,6 @@ what they count and remember, stay as they are.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +13,7 @@ from fos1d import abi
 from fos1d.abi import PlaceKind, PolicyChain
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.port import RealKernel
-from fos1d.kernel.twin import Counts, Scratch, own_cgroup, run
+from fos1d.kernel.twin import PLACE_KEY, Counts, Scratch, own_cgroup, run
 from fos1d.kinds.container_policy import EBPFContainerPolicy, Way
 from fos1d.kinds.network_policy import EBPFNetworkPolicy
 from fos1d.kinds.policy_lower import is_within
@@ -45,7 +44,6 @@ from fos1d.report.explanation import (
 )
 from fos1d.report.packets import reason_name
 
-PLACE_KEY = struct.Struct("=IIQ")
 DROPS = {Hook.XDP: (0, 1), Hook.TC_INGRESS: (2,), Hook.TC_EGRESS: (2,), None: (0, 2)}
 CHAINS: Mapping[Way, tuple[PolicyChain, PolicyChain]] = {
     "ingress": (PolicyChain.CHAIN_IN, PolicyChain.CHAIN_RECEIVE),

@@ -29,13 +29,13 @@ STATE = "state/"
 SHARED = frozenset({"operator_flows4", "operator_flows6"})
 COPIED = frozenset({"tracking"})
 # Arrays whose every index may be asked for, and the ring, whose size is a power of two.
-INDEXED = frozenset({"stats", "crowds", "policy_slots", "policy_events"})
+INDEXED = frozenset({"stats", "crowds", "policy_slots", "policy_events", "policy_interfaces"})
 OF_PLACES = ("policy_places", "policed_since")
 MOST_ENTRIES = 1024
 ETHERNET_BYTES = 14
 TESTED_ON = {"link_header_bytes": ETHERNET_BYTES, "chained": 0, "counts_loopback": 1}
 LOOPBACK = 1
-STAT = struct.Struct("=QQ")
+STAT, PLACE_KEY = struct.Struct("=QQ"), struct.Struct("=IIQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,12 @@ class Scratch:
             own = self._own(name, paths[name])
             with self.bpffs.open(paths[name]) as fd:
                 record = contents.read_singly(fd, bpf.map_info(fd)).get(real)
-            if record is not None:
-                contents.write_entries(own, bpf.map_info(own), {seen_as: record})
+            if record is None:
+                continue
+            contents.write_entries(own, bpf.map_info(own), {seen_as: record})
+            if name == "policy_places" and (index := _index(seen_as)):
+                own = self._own("policy_interfaces", paths["policy_interfaces"])
+                contents.write_entries(own, bpf.map_info(own), {index: record})
 
     def counts(self, program: Program) -> Counts:
         """Return what the twins that share a program's counters have counted."""
@@ -113,6 +117,13 @@ class Scratch:
     def _whole(self, path: str) -> list[tuple[bytes, bytes]]:
         fd = self._maps.get(path)
         return list(contents.read_whole(fd, bpf.map_info(fd))) if fd else []
+
+
+def _index(place: bytes) -> bytes:
+    """Return an interface's key in policy_interfaces, nothing for what is not in there."""
+    kind, _, number = PLACE_KEY.unpack(place)
+    is_there = kind == abi.PlaceKind.PLACE_INTERFACE and number < abi.Size.POLICY_INTERFACES
+    return number.to_bytes(4, "little") if is_there else b""
 
 
 def _number(raw: bytes) -> int:

@@ -60,6 +60,7 @@ CGROUP = {
     CgroupHook.INGRESS: BuiltIn("cgroup_policy", "fos1_cgroup_receive"),
     CgroupHook.EGRESS: BuiltIn("cgroup_policy", "fos1_cgroup_send"),
 }
+INTERFACES = "policy_interfaces"
 MOST_SHOWN = 5
 OPERATOR = (1).to_bytes(4, "little")
 # Among ours on a hook: after address translation on the way in, before it on the way out.
@@ -227,16 +228,25 @@ class _Wanted:
             self.lowered.add(claimant, *self.compiled.tables.values(), *self._maps().values())
 
     def add_places(self) -> None:
-        """Add the map of places and its entries, and where these rules are counted."""
-        places, slots = self._places_map(), self._slots_map()
+        """Add the maps of places with their entries, and where these rules are counted."""
+        places, interfaces = self._map_of_rules("policy_places"), self._map_of_rules(INTERFACES)
         records = policy_places(self.compiled.chains, self.compiled.rules.flags)
         found = sorted(self._record(place, records) for place in self.places.numbers)
         if len(found) > places.max_entries:
             self._note_excess(len(found), places.max_entries)
         packed = b"".join(found[: places.max_entries])
         entries = Entries(places.path, PLACE_KEY.itemsize, PLACE.itemsize, packed, exclusive=True)
+        by_index = self._interface_entries(interfaces, records)
         for claimant in self.claimants:
-            self.lowered.add(claimant, places, slots, entries)
+            self.lowered.add(claimant, places, interfaces, self._slots_map(), entries, by_index)
+
+    def _interface_entries(self, target: Map, records: npt.NDArray[np.void]) -> Entries:
+        rows = (
+            place.id.to_bytes(4, "little") + self._record(place, records)[PLACE_KEY.itemsize :]
+            for place in self.places.numbers
+            if place.kind is PlaceKind.PLACE_INTERFACE and place.id < target.max_entries
+        )
+        return Entries(target.path, 4, PLACE.itemsize, b"".join(sorted(rows)), exclusive=True)
 
     def _note_excess(self, found: int, most: int) -> None:
         message = (
@@ -336,7 +346,7 @@ class _Wanted:
         shapes = abi.MAPS[code.object]
         known = {name: found.path for name, found in self._maps().items()}
         known |= {name: table.path for name, table in self.compiled.tables.items()}
-        known |= {"policy_places": self._places_map().path}
+        known |= {name: self._map_of_rules(name).path for name in ("policy_places", INTERFACES)}
         known |= {"policy_slots": self._slots_map().path}
         bound = {name: path for name, path in known.items() if name in shapes}
         constants = tuple(sorted((k, v) for k, v in knobs.items() if k in abi.KNOBS[code.object]))
@@ -351,10 +361,10 @@ class _Wanted:
             tuple(sorted(bound.items())),
         )
 
-    def _places_map(self) -> Map:
-        shape = abi.MAPS[TC[Hook.TC_INGRESS].object]["policy_places"]
-        family = state_family(SHARED_POLICY, f"places-{self.compiled.version:08x}")
-        return map_of_shape(family, "policy_places", shape)
+    def _map_of_rules(self, name: str) -> Map:
+        shape = abi.MAPS[TC[Hook.TC_INGRESS].object][name]
+        version = f"{name.removeprefix('policy_')}-{self.compiled.version:08x}"
+        return map_of_shape(state_family(SHARED_POLICY, version), name, shape)
 
     def _slots_map(self) -> Map:
         shape = abi.MAPS[TC[Hook.TC_INGRESS].object]["policy_slots"]
@@ -364,7 +374,7 @@ class _Wanted:
 
     def _maps(self) -> dict[str, Map]:
         shapes = {name: shape for code in CODES for name, shape in abi.MAPS[code.object].items()}
-        apart = self.compiled.tables.keys() | {"policy_places", "policy_slots"}
+        apart = self.compiled.tables.keys() | {"policy_places", "policy_slots", INTERFACES}
         flows = {n: m for n, m in flow_maps(self.context).items() if n in shapes}
         return flows | {
             name: map_of_shape(state_family(SHARED_POLICY, name), name, shape)

@@ -58,7 +58,7 @@ PROGRAMS: dict[str, tuple[str, str, Hook | CgroupHook]] = {
     "sent": ("tc_workload", "fos1_tc_workload_out", Hook.TC_EGRESS),
 }
 # Maps that live as long as the rules.
-OF_THESE_RULES = {"policy_places", "policy_slots"}
+OF_THESE_RULES = {"policy_places", "policy_interfaces", "policy_slots"}
 # Declared by a header that the program includes, and used by others only.
 UNUSED = {"workload_sockets"}
 Knobs = dict[str, int | tuple[int, ...]]
@@ -83,6 +83,12 @@ def packed_places(places: Iterable[Place]) -> bytes:
         value["vector"], value["flags"] = place.vectors, place.flags
         rows.append(key.tobytes() + value.tobytes())
     return b"".join(sorted(rows))
+
+
+def packed_interfaces(places: Iterable[Place]) -> bytes:
+    """Return the records of the interfaces, by their index."""
+    records = (packed_places([p]) for p in places if p.kind is abi.PlaceKind.PLACE_INTERFACE)
+    return b"".join(sorted(record[8:12] + record[PLACE_KEY.itemsize :] for record in records))
 
 
 @dataclass
@@ -163,6 +169,10 @@ class Rig:
                 exclusive=True,
             )
         )
+        if "policy_interfaces" in self.shared:
+            path = self.shared["policy_interfaces"].path
+            packed = packed_interfaces(places)
+            wanted.append(Entries(path, 4, PLACE.itemsize, packed, exclusive=True))
         programs = {hook: self._program(hook, chosen, digest, knobs) for hook in hooks.split()}
         self._reconcile([*wanted, *programs.values()])
         for hook, program in programs.items():
@@ -205,6 +215,8 @@ class Rig:
         record = packed_places([place])
         width = PLACE_KEY.itemsize
         self.write("policy_places", record[:width], record[width:])
+        if by_index := packed_interfaces([place]):
+            self.write("policy_interfaces", by_index[:4], by_index[4:])
 
     def write(self, name: str, key: bytes, value: bytes) -> None:
         """Write an entry of a shared map."""

@@ -35,6 +35,16 @@ struct {
 	__type(value, struct fos1_place);
 } policy_places SEC(".maps");
 
+/* The interfaces among them by their index, as far as it goes: a look-up costs a
+ * tenth of that in a hash. All zeros: not policed. Writer: the daemon.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FOS1_POLICY_INTERFACES);
+	__type(key, u32);
+	__type(value, struct fos1_place);
+} policy_interfaces SEC(".maps");
+
 /* Since when (nanoseconds since boot) a place is policed. Writer: the programs,
  * once a place. Full: places beyond it adopt nothing.
  */

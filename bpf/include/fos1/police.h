@@ -181,7 +181,13 @@ static __always_inline bool hook_find(struct hook *hook, u32 kind, u64 id,
 	hook->key->kind = kind;
 	hook->key->id = id;
 	hook->way = way;
-	hook->place = bpf_map_lookup_elem(&policy_places, hook->key);
+	if (kind == FOS1_PLACE_INTERFACE && id < FOS1_POLICY_INTERFACES) {
+		u32 index = id;
+
+		hook->place = bpf_map_lookup_elem(&policy_interfaces, &index);
+	} else {
+		hook->place = bpf_map_lookup_elem(&policy_places, hook->key);
+	}
 	if (!hook->place)
 		return false;
 	hook->flags = place_flags(hook->place, way);
