@@ -232,6 +232,8 @@ def test_errors_about_a_flow_pass(router: Router, version: int) -> None:
     assert router.comes(back), "and the other way"
     other = segment(version, sport=1)
     assert not router.goes(Packet(hop, about.source, protocol, icmp_type=kind, quoted=other))
+    third = ip_address("192.0.2.99" if version == 4 else "2001:db8::99")
+    assert not router.goes(Packet(hop, third, protocol, icmp_type=kind, quoted=about)), "not to it"
 
 
 # Fragments
@@ -295,7 +297,9 @@ def test_neighbours_find_each_other(router: Router) -> None:
         near = packet(6, f.ICMPV6, icmp_type=kind, hop_limit=255)
         assert router.comes(near) and router.goes(near)
         assert not router.comes(packet(6, f.ICMPV6, icmp_type=kind, hop_limit=254))
-    assert router.comes(packet(6, f.ICMPV6, icmp_type=143, hop_limit=1))
+    for kind in (130, 131, 132, 143):
+        assert router.comes(packet(6, f.ICMPV6, icmp_type=kind, hop_limit=1))
+        assert not router.comes(packet(6, f.ICMPV6, icmp_type=kind, hop_limit=64)), "from afar"
 
 
 def test_failsafe_ports_are_the_routers_own(router: Router, namespace: lab.Namespace) -> None:

@@ -209,7 +209,8 @@ class Router:
         if quoted is None or packet.icmp_type not in ERRORS.get(packet.protocol, ()):
             return None
         inner = quoted.reversed()
-        return inner if self._flow(inner, now_s) is not None else None
+        is_told_the_sender = inner.destination == packet.destination
+        return inner if is_told_the_sender and self._flow(inner, now_s) is not None else None
 
     # Fragments, and what must pass
 
@@ -257,7 +258,7 @@ def is_neighbour_discovery(packet: Packet) -> bool:
     if packet.protocol != ICMPV6 or not packet.is_v6 or packet.later_fragment:
         return False
     if packet.icmp_type in LISTENER_DISCOVERY:
-        return True
+        return packet.hop_limit == 1
     return packet.icmp_type in NEIGHBOUR_DISCOVERY and packet.hop_limit == 255
 
 

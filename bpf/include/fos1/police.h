@@ -49,13 +49,27 @@ __noinline int policy_read(struct __sk_buff *skb, struct packet *packet,
 		       : result;
 }
 
+static __always_inline bool is_to(const struct packet *packet,
+				  const __be32 *dest)
+{
+	bool is_same = true;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		is_same &= packet->dest[i] == dest[i];
+	return is_same;
+}
+
 /* Put in the place of an ICMP error the packet that would go its way in the
- * flow of the packet that it quotes.
+ * flow of the packet that it quotes. False if it quotes none, or one of another
+ * sender than it is told to: that would take anything to anybody.
  */
 static __always_inline bool read_quoted(struct hook *hook)
 {
 	__be16 ether_type = hook->packet->ether_type;
+	__be32 dest[4];
 
+	__builtin_memcpy(dest, hook->packet->dest, sizeof(dest));
 	__builtin_memset(hook->packet, 0, sizeof(*hook->packet));
 	hook->packet->ether_type = ether_type;
 	hook->layout->network = hook->layout->transport + ICMP_HEADER_BYTES;
@@ -63,7 +77,7 @@ static __always_inline bool read_quoted(struct hook *hook)
 	    PARSED_IP)
 		return false;
 	swap_ends(hook->packet);
-	return true;
+	return is_to(hook->packet, dest);
 }
 
 static __always_inline enum parsed read_hook(struct hook *hook, u32 link_bytes)

@@ -42,11 +42,12 @@ enum vital_number {
 	ROUTER_SOLICITATION = 133,
 	ND_REDIRECT = 137,
 	LISTENER_REPORT_2 = 143,
+	LISTENER_HOP_LIMIT = 1,
 	ND_HOP_LIMIT = 255,
 };
 
 /* RFC 4861, 6.1: neighbour discovery has hop limit 255, so no router forwarded
- * it. RFC 3810: multicast listeners.
+ * it. RFC 3810, 5: multicast listeners have 1, so no router will.
  */
 static __always_inline bool is_for_neighbours(const struct packet *packet)
 {
@@ -57,8 +58,10 @@ static __always_inline bool is_for_neighbours(const struct packet *packet)
 		return false;
 	if (type >= ROUTER_SOLICITATION && type <= ND_REDIRECT)
 		return packet->hop_limit == ND_HOP_LIMIT;
-	return (type >= LISTENER_QUERY && type <= LISTENER_DONE) ||
-	       type == LISTENER_REPORT_2;
+	if ((type >= LISTENER_QUERY && type <= LISTENER_DONE) ||
+	    type == LISTENER_REPORT_2)
+		return packet->hop_limit == LISTENER_HOP_LIMIT;
+	return false;
 }
 
 /* Whether a port is a lifeline: one on which the router is asked (`near`), or,
