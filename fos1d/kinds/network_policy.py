@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from fos1d.kinds.fields import (
+    AtLeastOne,
     Count,
     Dscp,
     HostAddress,
@@ -43,7 +44,7 @@ class Selector(Model):
         None, description="Local workloads by the labels of their name space."
     )
     node_selector: Maybe[LabelSelector] = Field(None, description="Routers by label.")
-    interfaces: Listed[Interfaces] = Field(
+    interfaces: AtLeastOne[Interfaces] = Field(
         (),
         description="Traffic that enters (ingress) or leaves (egress) these interfaces, forwarded"
         " traffic included; shell globs.",
