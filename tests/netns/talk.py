@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 
 from tests.applied import HEAD
 from tests.lab import Namespace
+from tests.netns.sockets import PATIENCE_S, Echo, family_of, listening
 from tests.running import Router, until
-
-WORD = b"12345678"
-PATIENCE_S = 0.7
 
 
 def network_policy(name: str, spec: str, policy_type: str = "filtering") -> str:
@@ -40,44 +37,11 @@ def settled(wan: Namespace, router: Router, lan: Namespace) -> None:
     until(lambda: not any(host.ip("-6", "addr", "show", "tentative") for host in hosts), 10)
 
 
-def family_of(address: str) -> socket.AddressFamily:
-    """Return the address family of an address."""
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-class Echo:
-    """A TCP server that sends back what comes, on one port of a host; None: of this one."""
-
-    def __init__(self, host: Namespace | None, address: str, port: int) -> None:
-        with host.entered() if host else nullcontext():
-            self._listener = socket.create_server((address, port), family=family_of(address))
-        self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                taken, _ = self._listener.accept()
-                self._open.append(taken)
-                threading.Thread(target=self._answer, args=(taken,), daemon=True).start()
-
-    def _answer(self, taken: socket.socket) -> None:
-        with suppress(OSError):
-            while data := taken.recv(1 << 16):
-                taken.sendall(data)
-
-    def close(self) -> None:
-        """Close it and its connections."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        for one in (self._listener, *self._open):
-            one.close()
-
-
 @contextmanager
 def echo(host: Namespace, address: str, *ports: int) -> Iterator[None]:
     """Have a host answer on some ports."""
-    servers = [Echo(host, address, port) for port in ports]
+    with host.entered():
+        servers = [Echo(listening(address, port)) for port in ports]
     try:
         yield
     finally:
@@ -105,19 +69,3 @@ def connects(host: Namespace, source: str, dest: str, port: int) -> bool:
     if made is not None:
         made.close()
     return made is not None
-
-
-def is_answered(made: socket.socket, patience_s: float = PATIENCE_S) -> bool:
-    """Whether what is sent over a connection to an echo comes back soon."""
-    made.settimeout(patience_s)
-    try:
-        made.sendall(WORD)
-        got = b""
-        while len(got) < len(WORD):
-            data = made.recv(len(WORD) - len(got))
-            if not data:
-                return False
-            got += data
-    except OSError:
-        return False
-    return got == WORD

@@ -17,7 +17,7 @@ from fos1d.cli import daemon
 from tests import containers, lab
 from tests.applied import HEAD
 from tests.containers import Podman
-from tests.netns.resident import Resident, resident
+from tests.netns.resident import PROGRAM, Resident, resident
 from tests.netns.talk import network_policy
 from tests.running import ROOT, Router, router, until
 
@@ -69,7 +69,7 @@ class Dock:
         """Start a program that obeys, in a container."""
         process = self.stack.enter_context(
             subprocess.Popen(
-                [*self.words(name, *options), sys.executable, "-m", resident.__module__],
+                [*self.words(name, *options), *PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )

@@ -9,7 +9,8 @@ import pytest
 
 from tests.flow import steady_flow
 from tests.netns.conftest import LAN4, LAN6, WAN4, WAN6, Site
-from tests.netns.talk import connect, connects, echo, in_force, is_answered, network_policy, settled
+from tests.netns.sockets import is_answered
+from tests.netns.talk import connect, connects, echo, in_force, network_policy, settled
 
 pytestmark = pytest.mark.netns
 

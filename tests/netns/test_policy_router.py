@@ -21,13 +21,12 @@ from fos1d.kernel.libbpf import call
 from fos1d.model.objects import Hook
 from tests import lab
 from tests.netns.conftest import LAN4, LAN6, WAN4, WAN6, Site
+from tests.netns.sockets import family_of, is_answered
 from tests.netns.talk import (
     connect,
     connects,
     echo,
-    family_of,
     in_force,
-    is_answered,
     network_policy,
     remove,
     settled,
