@@ -242,16 +242,9 @@ class Rig:
         return found
 
     def entries(self, name: str) -> dict[bytes, bytes]:
-        """Return what a shared hash map holds."""
-        found: dict[bytes, bytes] = {}
+        """Return what a shared map holds."""
         with self.open(name) as fd:
-            info = bpf.map_info(fd)
-            for keys, values in contents.read_raw(fd, info):
-                width = len(values) * info.key_bytes // max(1, len(keys))
-                for at in range(len(keys) // info.key_bytes):
-                    key = keys[at * info.key_bytes :][: info.key_bytes]
-                    found[bytes(key)] = bytes(values[at * width :][:width])
-        return found
+            return dict(contents.read_whole(fd, bpf.map_info(fd)))
 
     def clear(self, *names: str) -> None:
         """Empty shared maps."""
@@ -261,15 +254,14 @@ class Rig:
 
     def counts(self) -> dict[int, tuple[int, int]]:
         """Return packets and bytes by rule counter."""
-        stats = list(self.entries("rule_stats").values())
-        found = {}
-        for key, value in self.entries("rule_slots").items():
-            stat = np.frombuffer(stats[int.from_bytes(value, "little") - 1], STAT)
-            found[int.from_bytes(key, "little")] = (
-                int(stat["packets"].sum()),
-                int(stat["bytes"].sum()),
-            )
-        return found
+        with self.open("rule_stats") as fd:
+            values = (values for _, values in contents.read_raw(fd, bpf.map_info(fd)))
+            stats = np.frombuffer(b"".join(values), STAT).reshape(-1, contents.possible_cpus())
+        return {
+            int.from_bytes(key, "little"): (int(stat["packets"].sum()), int(stat["bytes"].sum()))
+            for key, value in self.entries("rule_slots").items()
+            for stat in (stats[int.from_bytes(value, "little") - 1],)
+        }
 
 
 def _digest(tables: Tables) -> str:

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -29,6 +30,8 @@ LIFELINES = {53, 67, 68, 546, 547}
 HOOKS: dict[Direction, tuple[str, str]] = {"ingress": ("in", "receive"), "egress": ("out", "send")}
 CGROUP_PASS = 1
 FIRST_INTERFACE = 2
+# Of a policy and a packet: on interfaces, and again on workloads.
+PAIRS, PACKETS = int(os.environ.get("PAIRS", "102000")), 3400
 ADOPTING = {"adoption_ns": 3600 * 10**9}
 STATE = ("new_flows4", "new_flows6", "flows4", "flows6", "rule_slots", "policed_since")
 
@@ -79,6 +82,7 @@ class Judged:
     found: Compiled = field(init=False)
     router: Router = field(init=False)
     counted: Counter[int] = field(default_factory=Counter)
+    judged: int = 0
     recent: deque[Packet] = field(default_factory=lambda: deque(maxlen=20))
 
     def __post_init__(self) -> None:
@@ -99,8 +103,8 @@ class Judged:
         number = FIRST_INTERFACE + self.found.number[name]
         return place_of(self.found, name, PlaceKind.PLACE_INTERFACE, number)
 
-    def feed(self, packets: int) -> None:
-        """Let random packets come to random places, with much talk to and fro."""
+    def feed(self, packets: int) -> int:
+        """Let random packets come to random places, with much talk to and fro; return how many."""
         names = sorted(self.policies.places)
         if not self.at_cgroup:
             self.talk(names, packets)
@@ -113,6 +117,7 @@ class Judged:
         if self.at_cgroup:  # of two rules that allow, the oracle names the network policy's
             counts = {counter: counts.get(counter, 0) for counter in self.counted}
         assert counts == self.counted
+        return self.judged
 
     def talk(self, names: list[str], packets: int) -> None:
         """Judge packets at random ones of some places."""
@@ -143,6 +148,7 @@ class Judged:
         if passes and self.at_cgroup and direction == "egress":
             self.leave(packet, meant)
         self.count(meant)
+        self.judged += 1
 
     def leave(self, packet: Packet, meant: Verdict) -> None:
         """Compare the DSCP with which a workload's packet leaves; ICMP errors go as they are."""
@@ -187,16 +193,18 @@ def meant_dscp(meant: Verdict) -> int:
     return marks[-1] or 0 if marks else 0
 
 
-def judge_many(rig: Rig, seeds: range, packets: int, at_cgroup: bool) -> None:
-    for seed in seeds:
-        random = Random(seed)
-        policies = draw_policies(random, Extent(3, 8, 8))
-        if not at_cgroup:
-            policies = replace(policies, container=())
-        if policies.places:
-            Judged(rig, policies, at_cgroup, random).feed(packets)
+def policies_of(random: Random, at_cgroup: bool) -> Policies:
+    """Return random policies; those of interfaces are network policies."""
+    policies = draw_policies(random, Extent(3, 8, 8))
+    return policies if at_cgroup else replace(policies, container=())
 
 
 @pytest.mark.parametrize("at_cgroup", [False, True], ids=["interfaces", "workloads"])
 def test_the_data_path_means_what_the_oracle_means(rig: Rig, at_cgroup: bool) -> None:
-    judge_many(rig, range(int(os.environ.get("SEEDS", "30"))), 3400, at_cgroup)
+    judged = 0
+    for seed in count():
+        random = Random(seed)
+        if (policies := policies_of(random, at_cgroup)).places:
+            judged += Judged(rig, policies, at_cgroup, random).feed(PACKETS)
+        if judged >= PAIRS:
+            break
