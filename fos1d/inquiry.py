@@ -23,7 +23,7 @@ from fos1d.kinds.network_policy import EBPFNetworkPolicy
 from fos1d.kinds.policy_lower import PolicyView
 from fos1d.kinds.program import EBPFProgram
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import Attachment, Key
+from fos1d.model.objects import Key, Placement
 from fos1d.model.pins import owner_name
 from fos1d.model.snapshot import Blob, Snapshot
 from fos1d.plan.actions import Action, describe, target, verb
@@ -37,6 +37,7 @@ from fos1d.report.desk import (
     PlanView,
     RuleCount,
     WorkloadUse,
+    attached_of,
 )
 from fos1d.report.packets import reason_name
 from fos1d.report.status import ResourceStatus
@@ -141,10 +142,10 @@ def _counters_of(used: Usage) -> dict[str, int]:
     }
 
 
-def _attached(found: Attachment, bpffs: Bpffs) -> Attached:
+def _attached(found: Placement, bpffs: Bpffs) -> Attached:
     number = program_id(bpffs, found.program)
     program = f"{number}" if number else found.program
-    return Attached(found.interface, str(found.hook), str(found.mode), program)
+    return attached_of(found, program)
 
 
 def _map(resource: EBPFMap, bpffs: Bpffs) -> MapEntries | None:

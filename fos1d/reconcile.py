@@ -20,7 +20,7 @@ from fos1d.kinds.reading import Reader
 from fos1d.model.facts import Facts
 from fos1d.model.failsafe import FailsafePort
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import Attachment, KernelObject, Key, State
+from fos1d.model.objects import KernelObject, Key, Placement, State
 from fos1d.model.snapshot import Snapshot
 from fos1d.plan.actions import Action, Create, Delete, Done, Outcome, Plan, Replace, target
 from fos1d.plan.diff import make_plan
@@ -193,5 +193,5 @@ def _facts(
         selections=assembled.lowered.selections,
         remarks=assembled.lowered.remarks,
         held=admission.held,
-        attached={k: found for k, found in observed.items() if isinstance(found, Attachment)},
+        attached={k: found for k, found in observed.items() if isinstance(found, Placement)},
     )

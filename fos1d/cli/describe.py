@@ -142,10 +142,15 @@ def _kernel(status: Json) -> Iterator[list[str]]:
     """Yield what the kernel holds and has counted."""
     if (attached := status.get("attachedTo")) is not None:
         rows = [
-            (place["interface"], place["hook"], place["mode"], place.get("programId", "?"))
+            (
+                place.get("interface") or place["cgroup"],
+                place["hook"],
+                place.get("mode", NONE),
+                place.get("programId", "?"),
+            )
             for place in attached
         ]
-        header = ("Interface", "Hook", "Mode", "Program-Id")
+        header = ("Place", "Hook", "Mode", "Program-Id")
         yield ["Attached to:", *(aligned(rows, header, "  ") if rows else [f"  {NONE}"])]
     yield ["Kernel objects:", *_indented(status["objects"] or [NONE])]
     if (applied := status.get("appliedTo")) is not None:

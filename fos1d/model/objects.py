@@ -256,6 +256,7 @@ class Foreign:
     holder: str
 
 
+Placement = Attachment | CgroupAttachment
 KernelObject = Map | Entries | Table | Program | Slots | PinAlias | Attachment | CgroupAttachment
 Observed = KernelObject | Foreign
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fos1d.model.condition import Condition, ConditionType, Status
 from fos1d.model.diagnostic import Diagnostic, errors_of
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import Attachment, Key
+from fos1d.model.objects import Key, Placement
 from fos1d.plan.actions import Conflict, Done, Failed, Outcome, Skipped, target
 
 CT = ConditionType
@@ -47,7 +47,7 @@ class PassFacts:
     selections: Mapping[ResourceId, Condition] = field(default_factory=dict)
     remarks: Mapping[ResourceId, Sequence[str]] = field(default_factory=dict)
     held: frozenset[ResourceId] = frozenset()
-    attached: Mapping[Key, Attachment] = field(default_factory=dict)
+    attached: Mapping[Key, Placement] = field(default_factory=dict)
 
     def keys_of(self, identity: ResourceId) -> list[Key]:
         """Return the keys that a resource claims, sorted."""

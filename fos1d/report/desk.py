@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fos1d.model.diagnostic import Diagnostic
 from fos1d.model.identity import ResourceId
+from fos1d.model.objects import Attachment, CgroupAttachment, Placement
 from fos1d.report.events import Event
 from fos1d.report.explanation import Explanation, Question
 from fos1d.report.status import World
@@ -45,12 +46,23 @@ class PlanView:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Where a program of a resource runs: interface, hook, mode and the kernel's program id."""
+    """Where a program of a resource runs: the interface with the mode, or the cgroup as its path
+    from the root; the hook, and the kernel's program id where the kernel was asked."""
 
     interface: str
     hook: str
     mode: str
-    program: str
+    program: str = ""
+    cgroup: str = ""
+
+
+def attached_of(found: Placement, program: str = "") -> Attached:
+    """Return an attachment as people see it."""
+    match found:
+        case Attachment(interface=interface, hook=hook, mode=mode):
+            return Attached(interface, str(hook), str(mode), program)
+        case CgroupAttachment(cgroup=path, hook=hook):
+            return Attached("", str(hook), "", program, f"/{path}".removesuffix("."))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from fos1d.kinds.admission import Accepted
 from fos1d.model.condition import ConditionType, Stamped, stamp
 from fos1d.model.diagnostic import Diagnostic, errors_of
 from fos1d.model.identity import Origin, ResourceId
-from fos1d.model.objects import Attachment
+from fos1d.model.objects import Placement
 from fos1d.report.conditions import PassFacts, conditions_of
 from fos1d.report.short import short
 
@@ -32,7 +32,7 @@ class ResourceStatus:
     origin: Origin
     conditions: Mapping[ConditionType, Stamped]
     objects: tuple[str, ...] = ()
-    attached: tuple[Attachment, ...] = ()
+    attached: tuple[Placement, ...] = ()
     remarks: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
     updated_s: float = 0.0

@@ -7,15 +7,14 @@ it: `details` is None for most resources of a long list.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fos1d.kinds.map import EBPFMap
 from fos1d.model.identity import API_VERSION, ResourceId
-from fos1d.model.objects import Attachment
 from fos1d.report.contents import shown_entry
-from fos1d.report.desk import Attached, Details, MapEntries
+from fos1d.report.desk import Attached, Details, MapEntries, attached_of
 from fos1d.report.documents import Documents
 from fos1d.report.policy_views import KINDS as POLICIES
 from fos1d.report.policy_views import policy_fields
@@ -121,22 +120,22 @@ def _own_fields(status: ResourceStatus, details: Details | None) -> Json:
 
 def program_fields(status: ResourceStatus, details: Details | None) -> Json:
     """Return `attachedTo` and, where the kernel was asked, `metrics`."""
-    attached: Iterable[Attached | Attachment] = details.attached if details else status.attached
+    attached = details.attached if details else map(attached_of, status.attached)
     fields: Json = {"attachedTo": [_attached(place) for place in attached]}
     if details is not None:
         fields["metrics"] = metrics_of(details.counts)
     return fields
 
 
-def _attached(place: Attached | Attachment) -> Json:
-    shown: Json = {
+def _attached(place: Attached) -> Json:
+    shown = {
         "interface": place.interface,
-        "hook": str(place.hook),
-        "mode": str(place.mode),
+        "cgroup": place.cgroup,
+        "hook": place.hook,
+        "mode": place.mode,
+        "programId": place.program,
     }
-    if isinstance(place, Attached):
-        shown["programId"] = place.program
-    return shown
+    return {field: value for field, value in shown.items() if value}
 
 
 def metrics_of(counts: Mapping[str, tuple[int, int]]) -> Json:
