@@ -58,6 +58,7 @@ INTERFACE_HOOKS: Mapping[Way, tuple[Hook, ...]] = {
     "egress": (Hook.TC_EGRESS,),
 }
 OPPOSITE: Mapping[Way, Way] = {"ingress": "egress", "egress": "ingress"}
+SHARED = program_family(SHARED_POLICY)
 WITHOUT_RULES = {
     abi.Reason.PASS_VITAL: "it keeps the router alive: neighbours, failsafe ports, the operator",
 }
@@ -91,6 +92,7 @@ def explain(question: Question, memory: Memory, kernel: RealKernel) -> Explanati
         steps = tuple(
             walk.steps(walk.stations(question, local), question.ends, not question.established)
         )
+        remarks += tuple(walk.unasked(question))
     if not steps:
         remarks = (*remarks, "no program of fos1d judges this packet")
     return Explanation(question, steps, remarks)
@@ -164,8 +166,22 @@ class _Walk:
         for found in self.memory.settled.values():
             if not isinstance(found, CgroupAttachment) or found.hook is not CGROUP_HOOKS[way]:
                 continue
-            if is_within(place.name, found.cgroup):
-                yield Station(None, way, place, self._program(found.program))
+            program = self._program(found.program)
+            if program.family == SHARED and is_within(place.name, found.cgroup):
+                yield Station(None, way, place, program)
+
+    def unasked(self, question: Question) -> Iterator[str]:
+        """Yield which programs of users see the packet, too; they are not run."""
+        if not question.workload:
+            return
+        place, _ = self._workload(question.workload)
+        running = {
+            self._program(found.program)
+            for found in self.memory.settled.values()
+            if isinstance(found, CgroupAttachment) and is_within(place.name, found.cgroup)
+        }
+        for owner in sorted({_owner(program) for program in running if program.family != SHARED}):
+            yield f"{owner} runs on the workload, too, and is not asked here; both must let it pass"
 
     def _workload(self, name: str) -> tuple[Place, set[Address]]:
         known = self.memory.policy_view.places.workloads
@@ -228,7 +244,7 @@ class _Walk:
         program = station.program
         if program.path not in self._twins:
             self._twins[program.path] = self.scratch.load(program)
-        if program.family == program_family(SHARED_POLICY):
+        if program.family == SHARED:
             real = PLACE_KEY.pack(station.place.kind, 0, station.place.id)
             number = station.place.id if station.hook else own_cgroup()
             self.scratch.place(program, real, PLACE_KEY.pack(station.place.kind, 0, number))

@@ -30,8 +30,10 @@ NOT_YET = (
     " never `Ready`.\n"
 )
 PARTLY = (
-    "> **In this release** programs of type `xdp` are loaded. The other types are validated"
-    " completely, and then have\n> the condition `Programmed=False`, reason `NotSupportedYet`.\n"
+    "> **In this release** programs of type `xdp`, and those of type `cgroup` with a `source`, are"
+    " loaded. The others are\n> validated completely, and then have the condition"
+    " `Programmed=False`, reason `NotSupportedYet`. A program for cgroups:\n"
+    "> [policy.md](../design/policy.md#programs-of-your-own).\n"
 )
 NETWORK = (
     "> **Not in this release:** policyType `nat`, which is validated and then has the condition"
@@ -39,8 +41,7 @@ NETWORK = (
     " [policy.md](../design/policy.md).\n"
 )
 CONTAINER = (
-    "> **Not in this release:** `ebpfProgram`; the built-in programs run. What the fields mean"
-    " together:\n> [policy.md](../design/policy.md); who is a workload:"
+    "> What the fields mean together: [policy.md](../design/policy.md); who is a workload:"
     " [workloads.md](workloads.md).\n"
 )
 NOTES = {"program": PARTLY, "map": "", "network_policy": NETWORK, "container_policy": CONTAINER}

@@ -69,7 +69,7 @@ def load(program: Program, bpffs: Bpffs, instead: Mapping[str, Fd] = NOTHING) ->
             return _load_object(program, code.read(), code.path, code.function, bpffs, instead)
         case UserSource() as code:
             with _chain(program.successor, bpffs) as chain:
-                return load_bcc(code, chain)
+                return load_bcc(code, program.hook, chain)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from fos1d.kinds import Resource
 from fos1d.kinds.admission import Accepted
 from fos1d.kinds.container_lower import lower_limits
 from fos1d.kinds.container_policy import EBPFContainerPolicy
+from fos1d.kinds.container_program import lower_cgroup_programs
 from fos1d.kinds.declaration import Declaration
 from fos1d.kinds.lowered import Context, Lowered
 from fos1d.kinds.map import EBPFMap
@@ -20,6 +21,7 @@ from fos1d.kinds.policy_lower import PolicyView, lower_policies
 from fos1d.kinds.program import EBPFProgram
 from fos1d.kinds.program_lists import is_list_of
 from fos1d.kinds.program_lower import Declared, lower_interface
+from fos1d.kinds.program_object import own_source
 from fos1d.model.facts import Facts, Interface
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Map
@@ -47,9 +49,12 @@ def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
     maps = [resource for resource in resources if isinstance(resource, EBPFMap)]
     for declared_map in maps:
         lower_map(declared_map, lowered)
-    _lower_programs(here, maps, context, lowered)
+    programs = list(_programs(here, maps))
+    _lower_xdp(programs, context, lowered)
     policies = lower_policies(here, context, lowered)
     lower_limits(here, policies.places, context, lowered)
+    own = [declared for declared in programs if own_source(declared.resource) is not None]
+    lower_cgroup_programs(in_force, own, policies.places, lowered)
     for resource in resources:
         if not has_data_path(resource):
             lowered.note(resource.id, "NotSupportedYet", _not_yet(resource))
@@ -76,7 +81,7 @@ def has_data_path(resource: Resource) -> bool:
         case EBPFMap():
             return True
         case EBPFProgram(spec=spec):
-            return spec.type == "xdp"
+            return spec.type == "xdp" or own_source(resource) is not None
         case EBPFNetworkPolicy(spec=policy):
             return policy.policy_type != "nat"
         case EBPFContainerPolicy():
@@ -88,31 +93,33 @@ def has_data_path(resource: Resource) -> bool:
 def _not_yet(resource: Resource) -> str:
     what = resource.id.kind
     if isinstance(resource, EBPFProgram):
-        what = f"{what} of type {resource.spec.type}"
+        source = " without a source" if resource.spec.type == "cgroup" else ""
+        what = f"{what} of type {resource.spec.type}{source}"
     if isinstance(resource, EBPFNetworkPolicy):
         what = f"{what} of policyType {resource.spec.policy_type}"
     return f"{what} is validated, but this release does not program it yet"
 
 
-def _lower_programs(
-    here: Sequence[Accepted], maps: Iterable[EBPFMap], context: Context, lowered: Lowered
-) -> None:
+def _programs(here: Sequence[Accepted], maps: Iterable[EBPFMap]) -> Iterator[Declared]:
     by_name: dict[tuple[str, str], EBPFMap] = {
         (m.metadata.namespace, m.metadata.name): m for m in maps
     }
-    on_interface: dict[str, list[Declared]] = {}
     for accepted in here:
         resource = accepted.declaration.resource
-        if not isinstance(resource, EBPFProgram) or resource.spec.type != "xdp":
+        if isinstance(resource, EBPFProgram):
+            origin, files = accepted.declaration.origin, accepted.files
+            yield Declared(resource, origin, files, user_maps(resource, by_name))
+
+
+def _lower_xdp(programs: Iterable[Declared], context: Context, lowered: Lowered) -> None:
+    on_interface: dict[str, list[Declared]] = {}
+    for declared in programs:
+        if declared.resource.spec.type != "xdp" or _too_many_lists(declared, lowered):
             continue
-        origin, files = accepted.declaration.origin, accepted.files
-        declared = Declared(resource, origin, files, user_maps(resource, by_name))
-        if _too_many_lists(declared, lowered):
-            continue
-        for interface in _interfaces(resource, context, lowered):
+        for interface in _interfaces(declared.resource, context, lowered):
             on_interface.setdefault(interface.name, []).append(declared)
-    for name, programs in sorted(on_interface.items()):
-        lower_interface(context.facts.interfaces[name], programs, context, lowered)
+    for name, chained in sorted(on_interface.items()):
+        lower_interface(context.facts.interfaces[name], chained, context, lowered)
 
 
 def _interfaces(resource: EBPFProgram, context: Context, lowered: Lowered) -> list[Interface]:

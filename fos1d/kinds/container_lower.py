@@ -52,7 +52,7 @@ def lower_limits(
     here: Iterable[Accepted], places: Places, context: Context, lowered: Lowered
 ) -> None:
     """Add the objects of all limits; `places` are those of all policies (policy_lower.py)."""
-    policies = _active(here, lowered)
+    policies = _container_policies(here)
     limited = _limited(policies, places)
     alone = {who: limits_of([Say(policy.spec, True)]) for who, policy in policies.items()}
     limiting = {who for who, limits in alone.items() if limits != Limits()}
@@ -65,21 +65,9 @@ def lower_limits(
     _attach(DEVICE_HOOKS, controlling, controlled, context, lowered)
 
 
-def _active(here: Iterable[Accepted], lowered: Lowered) -> dict[ResourceId, EBPFContainerPolicy]:
-    policies = {}
-    for accepted in here:
-        resource = accepted.declaration.resource
-        if not isinstance(resource, EBPFContainerPolicy):
-            continue
-        policies[resource.id] = resource
-        if resource.spec.ebpf_program is not None:
-            lowered.note(
-                resource.id,
-                "NotSupportedYet",
-                f"ebpfProgram: this release has no EBPFProgram of type cgroup; "
-                f"{resource.spec.ebpf_program} does not run, the built-in programs do",
-            )
-    return policies
+def _container_policies(here: Iterable[Accepted]) -> dict[ResourceId, EBPFContainerPolicy]:
+    resources = (accepted.declaration.resource for accepted in here)
+    return {found.id: found for found in resources if isinstance(found, EBPFContainerPolicy)}
 
 
 def _limited(policies: Mapping[ResourceId, EBPFContainerPolicy], places: Places) -> list[_Limited]:

@@ -190,7 +190,7 @@ class ContainerPolicySpec(Model):
     )
     ebpf_program: Maybe[Name] = Field(
         None,
-        description="An EBPFProgram (cgroup) in the same name space, in place of the built-in one.",
+        description="An EBPFProgram (cgroup) in the same name space, beside the built-in ones.",
     )
 
 

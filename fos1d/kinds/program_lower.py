@@ -1,4 +1,4 @@
-"""EBPFProgram of type xdp -> Program, Attachment, their maps and tables.
+"""EBPFProgram of type xdp -> Program, Attachment, their maps and tables; users' own programs.
 
 One program on an interface is attached as it is, and shared by all interfaces that want it.
 Several are chained by priority: each hands what it lets pass to the next by tail call.
@@ -13,7 +13,7 @@ from fos1d import abi
 from fos1d.kinds.files import resolve
 from fos1d.kinds.frames import canned_packets
 from fos1d.kinds.lowered import Context, Lowered, digest_of
-from fos1d.kinds.program import EBPFProgram
+from fos1d.kinds.program import EBPFProgram, Source
 from fos1d.kinds.program_knobs import Knobs, filter_knobs, tracks_flows
 from fos1d.kinds.program_lists import blacklist_of, list_knobs, tables_of, user_lists
 from fos1d.model.facts import Interface
@@ -23,6 +23,7 @@ from fos1d.model.objects import (
     Attachment,
     BuiltIn,
     CannedPacket,
+    CgroupHook,
     Hook,
     Map,
     MapType,
@@ -149,6 +150,12 @@ def _filter_part(
 
 
 def _user_part(declared: Declared, interface: Interface, lowered: Lowered) -> _Part:
+    program = user_program(declared, Hook.XDP, lowered)
+    return _Part(declared, program, interface.link_header_bytes)
+
+
+def user_program(declared: Declared, hook: Hook | CgroupHook, lowered: Lowered) -> Program:
+    """Return the program of a user, bound to the EBPFMaps that name it."""
     code = _user_code(declared)
     bound = {found.label.replace("-", "_"): found.path for found in declared.maps}
     if bound and isinstance(code, UserSource):
@@ -159,22 +166,30 @@ def _user_part(declared: Declared, interface: Interface, lowered: Lowered) -> _P
             "map a pinPath and open it there (BPF_TABLE_PINNED), and drop accessedBy",
         )
         bound = {}
-    program = _program(declared, code, code.content_id, {}, bound)
-    return _Part(declared, program, interface.link_header_bytes)
+    return _program(declared, code, code.content_id, {}, bound, hook)
 
 
 def _user_code(declared: Declared) -> UserObject | UserSource:
+    source, blob = source_of(declared)
+    if source.object:
+        return UserObject(blob.path, str(source.program), blob.id, blob.read)
+    return UserSource(blob.path, str(source.function), blob.id, blob.read)
+
+
+def source_of(declared: Declared) -> tuple[Source, Blob]:
+    """Return the source of a user's own program, and its file."""
     source = declared.resource.spec.source
     assert source is not None
-    path = resolve(declared.origin.path, str(source.object or source.bcc))
-    blob = declared.files[path]
-    if source.object:
-        return UserObject(path, str(source.program), blob.id, blob.read)
-    return UserSource(path, str(source.function), blob.id, blob.read)
+    return source, declared.files[resolve(declared.origin.path, str(source.object or source.bcc))]
 
 
 def _program(
-    declared: Declared, code: ProgramCode, content: str, knobs: Knobs, bound: dict[str, str]
+    declared: Declared,
+    code: ProgramCode,
+    content: str,
+    knobs: Knobs,
+    bound: dict[str, str],
+    hook: Hook | CgroupHook = Hook.XDP,
 ) -> Program:
     constants = tuple(sorted(knobs.items()))
     maps = tuple(sorted(bound.items()))
@@ -182,7 +197,7 @@ def _program(
         program_family(owner_name(declared.resource.id)),
         digest_of(code_name(code), content, constants, maps),
         frozenset(bound.values()),
-        Hook.XDP,
+        hook,
         code,
         constants,
         maps,

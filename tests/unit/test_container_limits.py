@@ -158,9 +158,3 @@ def test_devices_are_controlled_only_where_it_is_asked_for() -> None:
     assert CgroupHook.DEVICE in hooks(control, workload("a", 1))["a"]
     control = "deviceControl: {enableDeviceControl: true, defaultDeviceAction: allow}"
     assert CgroupHook.DEVICE not in hooks(control, workload("a", 1))["a"]
-
-
-def test_a_program_of_ones_own_is_said_to_be_missing() -> None:
-    lowered = lowered_policies([workload("a", 1)], policy("ebpfProgram: mine"))
-    ((note,),) = lowered.notes.values()
-    assert note.reason == "NotSupportedYet"
