@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -204,6 +204,34 @@ def test_answers_of_pings(router: Router, version: int, protocol: int, kind: int
     assert router.goes(ping)
     assert router.comes(ping.reversed())
     assert not router.comes(Packet(ping.destination, ping.source, protocol, 5, 5, kind))
+
+
+@both
+def test_either_end_may_begin_what_has_the_same_ports_at_both(router: Router, version: int) -> None:
+    tunnel = Service(f.UDP, 51820, 51820)
+    comes = packet(version, f.UDP, source_port=51820, destination_port=51820)
+    router.rules([], [rule(ALLOW, tunnel)], (POLICED, POLICED))
+    assert router.goes(comes.reversed()) and router.comes(comes)
+    router.rules([rule(ALLOW, tunnel)], [], (POLICED, POLICED))
+    assert not router.goes(comes.reversed()), "not asked yet"
+    assert router.comes(comes) and router.goes(comes.reversed())
+    router.rules([], [rule(ALLOW, tunnel)], (POLICED, POLICED))
+    assert router.goes(comes.reversed()) and router.comes(comes)
+    router.rules([], [], (POLICED, POLICED))
+    assert not router.goes(comes.reversed()) and not router.comes(comes)
+
+
+@pytest.mark.parametrize(("version", "protocol", "kind"), [(4, f.ICMP, 8), (6, f.ICMPV6, 128)])
+def test_both_ends_may_ping_by_one_identifier(
+    router: Router, version: int, protocol: int, kind: int
+) -> None:
+    echo = Service(protocol, kind << 8, kind << 8 | 0xFF)
+    router.rules([rule(ALLOW, echo)], [rule(ALLOW, echo)], (POLICED, POLICED))
+    asked = packet(version, protocol, source_port=1, destination_port=1, icmp_type=kind)
+    asks = replace(asked.reversed(), icmp_type=kind)
+    for _ in range(2):
+        assert router.goes(asks) and router.comes(asks.reversed())
+        assert router.comes(asked) and router.goes(asked.reversed())
 
 
 def test_old_connections_are_adopted_at_first(router: Router) -> None:

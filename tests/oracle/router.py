@@ -40,10 +40,10 @@ ERRORS = {ICMP: {3, 4, 5, 11, 12}, ICMPV6: {1, 2, 3, 4}}
 
 @dataclass
 class Flow:
-    """What is remembered of a conversation. `origin` is the end whose packets were judged as its
-    beginning."""
+    """What is remembered of a conversation. `origins` are the ends whose packets were judged as
+    its beginning."""
 
-    origin: End
+    origins: set[End]
     seen_s: float
     senders: set[End] = field(default_factory=set)
     finished: set[End] = field(default_factory=set)
@@ -107,7 +107,7 @@ class Router:
         flow = self._flow(packet, now_s)
         if flow is None:
             return self._judge_first(place, direction, packet, now_s)
-        if _sender(packet) == flow.origin:
+        if flow.origins == {_sender(packet)}:
             return self._judge_more(place, direction, packet, flow, now_s)
         return self._judge_answer(place, direction, packet, flow, now_s)
 
@@ -160,6 +160,8 @@ class Router:
         verdict = self._judge_as_answer(place, direction, packet, own)
         if verdict.passes:
             flow.note(packet, now_s)
+        if own.passes and verdict is own and own.is_stateful and packet.protocol != TCP:
+            flow.origins |= {_sender(packet)} if _begins(packet) else set()
         return verdict
 
     def _judge_as_answer(
@@ -176,7 +178,7 @@ class Router:
         """Judge the packet of a flow in whose place an ICMP error is, without a trace."""
         flow, own = self._flow(packet, now_s), self._judge(place, direction, packet)
         assert flow is not None
-        if _sender(packet) == flow.origin:
+        if flow.origins == {_sender(packet)}:
             return own
         return self._judge_as_answer(place, direction, packet, own)
 
@@ -191,7 +193,7 @@ class Router:
         return now_s - since_s < self.adoption_s and to_server
 
     def _begin(self, packet: Packet, now_s: float) -> None:
-        flow = Flow(_sender(packet), now_s)
+        flow = Flow({_sender(packet)}, now_s)
         flow.note(packet, now_s)
         self.flows[flow_key(packet)] = flow
 

@@ -35,8 +35,8 @@ struct {
 	__type(value, struct fos1_place);
 } policy_places SEC(".maps");
 
-/* The interfaces among them by their index, as far as it goes: a look-up costs a
- * tenth of that in a hash. All zeros: not policed. Writer: the daemon.
+/* The interfaces among them by their index, as far as it goes: a look-up costs
+ * a tenth of that in a hash. All zeros: not policed. Writer: the daemon.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -332,8 +332,7 @@ static __always_inline struct opinion consult(struct hook *hook)
 
 	if (seen->is_origins && seen->is_known[SEEN_OWN])
 		opinion.rules = seen->rules[SEEN_OWN];
-	else if (seen->has_origin && !seen->is_origins &&
-		 !is_echo_request(hook->packet))
+	else if (seen->is_to_origin && !is_echo_request(hook->packet))
 		seen->is_answer = is_answer_allowed(hook);
 	if (!(hook->flags & FOS1_PLACE_EFFECTS) &&
 	    ((seen->is_answer && !is_open) ||
@@ -351,12 +350,24 @@ static __always_inline struct opinion consult(struct hook *hook)
 	return opinion;
 }
 
+/* Whether an end that the rules let send by itself, and not as an answer,
+ * becomes an origin beside the other. Of TCP a SYN takes the other's place.
+ */
+static __always_inline bool is_origin_too(struct hook *hook, u32 rules)
+{
+	return hook->seen->has_origin && !hook->seen->is_origins &&
+	       !hook->seen->is_answer && is_stateful(rules) &&
+	       hook->packet->protocol != IPPROTO_TCP && may_begin(hook);
+}
+
 /* Keep in the flow what the packet has changed. */
 static __always_inline void keep(struct hook *hook, u32 rules)
 {
 	struct seen *seen = hook->seen;
 
-	if (seen->is_origins && !seen->is_known[SEEN_OWN]) {
+	if (is_origin_too(hook, rules))
+		seen->changes |= CHANGE_ORIGIN_TOO;
+	if (seen->is_origins && !seen->is_answer && !seen->is_known[SEEN_OWN]) {
 		seen->rules[SEEN_OWN] = rules;
 		seen->changes |= CHANGE_OWN;
 	}

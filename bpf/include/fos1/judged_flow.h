@@ -13,13 +13,15 @@
 enum seen_side { SEEN_OWN = 0, SEEN_ASKED, SEEN_SIDES };
 
 /* REFRESH: its time or what was seen of it. OWN, ASKED: what is remembered on
- * that side. ORIGIN: the sender becomes its origin.
+ * that side. ORIGIN: the sender becomes its origin. ORIGIN_TOO: beside the
+ * other end.
  */
 enum flow_change {
 	CHANGE_REFRESH = 1,
 	CHANGE_OWN = 2,
 	CHANGE_ASKED = 4,
 	CHANGE_ORIGIN = 8,
+	CHANGE_ORIGIN_TOO = 16,
 };
 
 enum flow_bits {
@@ -41,7 +43,8 @@ struct seen {
 	bool is_missing;
 	u8 changes;
 	bool is_telling;
-	u8 pad[2];
+	bool is_to_origin;
+	u8 pad[1];
 };
 
 /* Whether a packet belongs to a conversation. Those of protocols without ports
@@ -75,6 +78,14 @@ static __always_inline bool is_as_remembered(const struct packet *packet,
 static __always_inline u32 origin_bit(const struct flow_ref *ref)
 {
 	return ref->source_is_a ? FOS1_FLOW_ALLOWED_A : FOS1_FLOW_ALLOWED_B;
+}
+
+/* Where both ends are origins, as of a tunnel that has the same port at both,
+ * nothing is remembered: a stage has room for what was said of one of them.
+ */
+static __always_inline bool has_two_origins(const struct fos1_flow *flow)
+{
+	return (flow->bits & FLOW_ALLOWED) == FLOW_ALLOWED;
 }
 
 static __always_inline void recall(const struct fos1_flow *flow,
@@ -167,7 +178,9 @@ __noinline int policy_flow_tell(struct fos1_flow *flow, struct packet *packet,
 		return 0;
 	seen->has_origin = true;
 	seen->is_origins = flow->bits & origin_bit(&ref);
-	seen->is_telling = is_as_remembered(packet, seen->is_origins);
+	seen->is_to_origin = flow->bits & FLOW_ALLOWED & ~origin_bit(&ref);
+	seen->is_telling = !has_two_origins(flow) &&
+			   is_as_remembered(packet, seen->is_origins);
 	if (seen->is_telling) {
 		recall(flow, seen, SEEN_OWN);
 		recall(flow, seen, SEEN_ASKED);
@@ -194,6 +207,13 @@ __noinline int policy_flow_look(struct packet *packet, struct seen *seen)
 	return 0;
 }
 
+static __always_inline void forget_judgements(struct fos1_flow *flow)
+{
+#pragma unroll
+	for (int i = 0; i < FOS1_STAGES; i++)
+		flow->judged_place[i] = 0;
+}
+
 /* Make the sender the origin of a flow that has none, or another. */
 static __always_inline void take_origin(const struct packet *packet,
 					struct flow_ref *ref, u64 now_ns)
@@ -202,9 +222,7 @@ static __always_inline void take_origin(const struct packet *packet,
 	u32 kept = opens(packet) ? FLOW_KEPT : ~FLOW_ALLOWED;
 	struct fos1_flow *flow = ref->flow;
 
-#pragma unroll
-	for (int i = 0; i < FOS1_STAGES; i++)
-		flow->judged_place[i] = 0;
+	forget_judgements(flow);
 	flow->bits = bits | (flow->bits & kept);
 	flow->seen_ns = now_ns;
 }
@@ -223,6 +241,23 @@ static __always_inline void refresh(const struct packet *packet,
 	flow_refresh(ref->flow, bits, now_ns);
 }
 
+/* Make the sender an origin beside the other end. */
+static __always_inline void join_origin(struct flow_ref *ref)
+{
+	__sync_fetch_and_or(&ref->flow->bits, origin_bit(ref));
+	forget_judgements(ref->flow);
+}
+
+static __always_inline void remember_sides(struct fos1_flow *flow,
+					   const struct seen *seen)
+{
+	if ((seen->changes & CHANGE_ORIGIN) ||
+	    (seen->is_telling && (seen->changes & CHANGE_OWN)))
+		remember(flow, seen, SEEN_OWN);
+	if (seen->changes & CHANGE_ASKED)
+		remember(flow, seen, SEEN_ASKED);
+}
+
 /* Write down what a packet has changed; 1 if both sides have been seen now. */
 __noinline int policy_flow_write(struct fos1_flow *flow, struct packet *packet,
 				 struct seen *seen, u32 facts, u64 now_ns)
@@ -239,11 +274,10 @@ __noinline int policy_flow_write(struct fos1_flow *flow, struct packet *packet,
 		take_origin(packet, &ref, now_ns);
 	else
 		refresh(packet, &ref, seen->is_origins, now_ns);
-	if ((seen->changes & CHANGE_ORIGIN) ||
-	    (seen->is_telling && (seen->changes & CHANGE_OWN)))
-		remember(flow, seen, SEEN_OWN);
-	if (seen->changes & CHANGE_ASKED)
-		remember(flow, seen, SEEN_ASKED);
+	if (seen->changes & CHANGE_ORIGIN_TOO)
+		join_origin(&ref);
+	if (!has_two_origins(flow))
+		remember_sides(flow, seen);
 	return ref.is_new && flow_is_two_way(flow->bits);
 }
 
