@@ -163,6 +163,10 @@ def test_without_a_policy_it_runs_on_its_cgroup(house: House) -> None:
     reason = house.router.condition("ebpf", "own")["reason"]
     assert reason == "Waiting"
     assert dropped(workload, host, 0) == []
+    (house.cgroup / "late").mkdir()
+    until(lambda: house.router.ready("ebpf", "own"), 20)
+    assert {place for place, _ in attached(house)} == {"/late"}
+    assert dropped(workload, host, 0) == []
     house.router.write("0.yaml", own(more=", cgroup: /"))
     house.ready("own", "ebpf")
     assert dropped(workload, host, 0) == [7]

@@ -7,18 +7,21 @@ from collections.abc import Iterable
 import pytest
 
 from fos1d.compile.lists import ListStore
+from fos1d.errors import VerifierError
 from fos1d.kernel.loader import object_digests
 from fos1d.kinds.admission import Accepted, accept
 from fos1d.kinds.assemble import assemble
 from fos1d.kinds.lowered import Context, Lowered
 from fos1d.kinds.validate import validate
+from fos1d.model.diagnostic import errors_of
 from fos1d.model.facts import Facts
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import CgroupAttachment, CgroupHook, Key, Program, key_of
 from fos1d.model.snapshot import Snapshot
 from fos1d.model.workload import Provider, Workload
-from fos1d.plan.actions import Create, Delete, Replace
+from fos1d.plan.actions import Action, Create, Delete, Replace, Skipped
 from fos1d.plan.diff import make_plan
+from fos1d.plan.run import run_plan
 from tests.manifests import manifest, snapshot
 from tests.own_cgroup import own_object
 
@@ -53,7 +56,7 @@ def accepted(made: Snapshot) -> list[Accepted]:
 
 def lowered(workloads: Iterable[Workload], *manifests: str, **objects: bytes) -> Lowered:
     made = source_of(*manifests, **objects)
-    assert not validate(made).findings
+    assert not errors_of(validate(made).findings)
     facts = Facts(objects=object_digests(), workloads=tuple(workloads))
     return assemble(accepted(made), Context(facts, ListStore())).lowered
 
@@ -156,6 +159,21 @@ def test_it_goes_with_its_policy_and_with_itself() -> None:
     assert set(attachments(named)) <= deleted
 
 
+def test_a_refused_one_for_another_hook_leaves_the_old_one() -> None:
+    before, after = (
+        lowered([workload("web")], own(function), policy()) for function in ("receives", "sends")
+    )
+
+    def execute(action: Action) -> None:
+        if isinstance(action, Create) and isinstance(action.new, Program):
+            raise VerifierError("no", "")
+
+    plan = make_plan(after.objects, before.objects)
+    deletes = [o for o in run_plan(plan, before.objects, execute) if isinstance(o.action, Delete)]
+    assert len(deletes) == 2
+    assert all(isinstance(outcome, Skipped) for outcome in deletes)
+
+
 ELSEWHERE = "nodeSelector: {matchLabels: {site: far}}"
 
 
@@ -203,9 +221,16 @@ def test_a_program_that_is_none_for_cgroups(function: str, says: str) -> None:
     assert finding.resource == OWN
 
 
+def test_one_for_all_of_the_router_says_so() -> None:
+    (finding,) = validate(source_of(own())).findings
+    assert str(finding).startswith("0.yaml:6:9 spec.type warning: runs on all of the router")
+    assert not validate(source_of(own(more="cgroup: /"))).findings
+    assert not validate(source_of(own(), policy())).findings
+
+
 @pytest.mark.parametrize("size", [0, 3, 40, 63, 64, 500])
 def test_a_file_that_is_no_object(size: int) -> None:
     content = own_object()[:size]
-    (finding,) = validate(source_of(own(), **{"own.o": content})).findings
+    (finding,) = errors_of(validate(source_of(own(), **{"own.o": content})).findings)
     assert "spec.source.object" in str(finding)
     assert '"own.o" is no BPF object file' in str(finding)
