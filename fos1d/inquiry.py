@@ -8,6 +8,7 @@ from dataclasses import replace
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.kernel.counters import (
     Count,
+    exceeding,
     map_entries,
     map_use,
     program_counts,
@@ -113,6 +114,7 @@ def _rules(about: ResourceId, bpffs: Bpffs, view: PolicyView) -> Iterator[RuleCo
             str(source.origin),
             count.packets,
             count.bytes,
+            counts.get(exceeding(counter), Count()).packets,
         )
 
 

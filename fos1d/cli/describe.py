@@ -188,12 +188,13 @@ def _rules(rules: Sequence[Json]) -> list[str]:
             rule["action"],
             rule["packets"],
             rule["bytes"],
+            rule["exceeded"] or "-",
             rule["origin"],
             rule["description"],
         )
         for rule in rules
     ]
-    header = ("Rule", "Action", "Packets", "Bytes", "Written in", "Description")
+    header = ("Rule", "Action", "Packets", "Bytes", "Exceeded", "Written in", "Description")
     return aligned(rows, header, "  ") if rows else [f"  {NONE}"]
 
 

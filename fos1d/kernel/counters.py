@@ -54,8 +54,13 @@ def _sum(per_cpu: bytes) -> Count:
     return Count(sum(row[0] for row in rows), sum(row[1] for row in rows))
 
 
+def exceeding(counter: int) -> int:
+    """Return the counter of what the limit of a rule drops, by the rule's own (rule.h)."""
+    return counter ^ (1 << 64) - 1
+
+
 def rule_counts(bpffs: Bpffs) -> dict[int, Count]:
-    """Return what each rule of the policies has matched, by its counter."""
+    """Return what each rule of the policies has matched, and its limit dropped, by counter."""
     slots = {
         int.from_bytes(key, "little"): int.from_bytes(value, "little") - 1
         for key, value in _shared(bpffs, "rule_slots")

@@ -50,14 +50,15 @@ def free_gone(bpffs: Bpffs, gone_before: Gone = frozenset()) -> Gone:
 
 
 def counters_in_force(bpffs: Bpffs) -> Counters:
-    """Return the counters of the rules of all versions that are loaded."""
+    """Return the counters of the rules of all versions that are loaded, and of their limits."""
     found = [np.empty(0, COUNTER)]
     for path in bpffs.pins(TABLES):
         if path.endswith("/policy_rules"):
             with bpffs.open(path) as fd:
                 raw = contents.read_array(fd, bpf.map_info(fd))
                 found.append(np.frombuffer(raw, RULE)["counter"])
-    return np.unique(np.concatenate(found))
+    counters = np.concatenate(found)
+    return np.unique(np.concatenate([counters, ~counters]))
 
 
 def _taken(fd: Fd) -> int:

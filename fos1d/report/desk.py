@@ -78,7 +78,8 @@ class MapEntries:
 
 @dataclass(frozen=True, slots=True)
 class RuleCount:
-    """A rule of a policy, where it is written, and what it has matched."""
+    """A rule of a policy, where it is written, and what it has matched. `exceeded` are those of
+    the packets that its limit dropped."""
 
     direction: str
     index: int
@@ -87,6 +88,7 @@ class RuleCount:
     written_in: str
     packets: int = 0
     bytes: int = 0
+    exceeded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

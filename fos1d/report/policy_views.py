@@ -27,8 +27,8 @@ def rule_metrics(rules: Iterable[RuleCount]) -> Json:
     counted = list(rules)
     return {
         "matches": sum(rule.packets for rule in counted),
-        "allows": sum(rule.packets for rule in counted if rule.action == "allow"),
-        "drops": sum(rule.packets for rule in counted if rule.action == "deny"),
+        "allows": sum(r.packets - r.exceeded for r in counted if r.action == "allow"),
+        "drops": sum(r.packets if r.action == "deny" else r.exceeded for r in counted),
         "packets": sum(rule.packets for rule in counted),
         "bytes": sum(rule.bytes for rule in counted),
         "byRule": [_rule(rule) for rule in counted],
@@ -44,6 +44,7 @@ def _rule(rule: RuleCount) -> Json:
         "origin": rule.written_in,
         "packets": rule.packets,
         "bytes": rule.bytes,
+        "exceeded": rule.exceeded,
     }
 
 

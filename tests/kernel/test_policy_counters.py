@@ -17,7 +17,7 @@ from fos1d.compile.policy import compile_chains
 from fos1d.compile.policy_model import Limit, Rule, Service
 from fos1d.compile.policy_tables import policy_tables
 from fos1d.kernel import bpf, contents
-from fos1d.kernel.counters import rule_counts
+from fos1d.kernel.counters import exceeding, rule_counts
 from fos1d.kernel.policy_counters import SPARE, free_gone
 from fos1d.kernel.port import RealKernel
 from tests import frames as f
@@ -174,3 +174,11 @@ def test_the_limit_of_a_new_rule_is_kept(rig: Rig) -> None:
     free_gone(rig.kernel.bpffs)
     assert not all(comes(rig, 80) for _ in range(9))
     assert held(rig, "rule_buckets") == 1
+
+
+def test_what_a_limit_drops_is_counted_beside_its_rule(rig: Rig) -> None:
+    put(rig, allow(5, 7, Limit(8_000, 500)), allow(6, 8))
+    passed = sum(comes(rig, 5) for _ in range(50))
+    assert comes(rig, 6)
+    assert 0 < passed < 50
+    assert packets(rig) == {7: 50, exceeding(7): 50 - passed, 8: 1}

@@ -194,6 +194,9 @@ def test_a_rate_limit_is_kept(site: Site, kind: str) -> None:
     wire = payload * 8 * (1442 / 1400 if kind == "udp" else 1514 / 1448)
     # What exceeds the rate is dropped, not delayed: TCP keeps below it.
     assert (0.9 if kind == "udp" else 0.3) <= wire / 10e6 <= 1.1, wire
+    metrics = site.router.json("get", "enpol/wan")["status"]["metrics"]
+    assert 0 < metrics["drops"] == metrics["byRule"][0]["exceeded"] < metrics["matches"]
+    assert metrics["allows"] + metrics["drops"] == metrics["matches"]
 
 
 def test_a_route_sends_to_another_next_hop(site: Site) -> None:

@@ -22,7 +22,8 @@ struct {
 } rule_stats SEC(".maps");
 
 /* Where in rule_stats a rule is counted, over all versions of the rules: by
- * fos1_policy_rule.counter. Writer: the programs, when a rule first matches;
+ * fos1_policy_rule.counter; and what its limit drops, by the complement of that.
+ * Writer: the programs, when a rule first matches;
  * the daemon removes rules that are gone. Full: a rule is not counted, and
  * counters_full is, until there is room.
  */
@@ -199,6 +200,13 @@ static __always_inline u64 *rule_bucket(u64 counter)
 	return at;
 }
 
+/* Count what the limit of a rule drops. Global, as it is seldom called. */
+__noinline int policy_count_exceeding(u64 counter, u32 bytes)
+{
+	count_rule(take_slot(~counter), bytes);
+	return 0;
+}
+
 /* Take a packet off a rule's allowance; false if that is used up. */
 static __always_inline bool rule_take(const struct fos1_policy_rule *rule,
 				      u32 bytes)
@@ -208,8 +216,11 @@ static __always_inline bool rule_take(const struct fos1_policy_rule *rule,
 	if (!(rule->flags & FOS1_RULE_LIMITED))
 		return true;
 	at = rule_bucket(rule->counter);
-	return !at || bucket_take(at, bucket_time(bpf_ktime_get_ns()),
-				  rule->byte_cost * bytes, rule->depth);
+	if (!at || bucket_take(at, bucket_time(bpf_ktime_get_ns()),
+			       rule->byte_cost * bytes, rule->depth))
+		return true;
+	policy_count_exceeding(rule->counter, bytes);
+	return false;
 }
 
 static __always_inline bool may_log(u64 counter)
