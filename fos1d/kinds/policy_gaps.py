@@ -18,7 +18,8 @@ from fos1d.model.workload import Workload
 
 UNSEEN = (
     "what a workload forwards for others, or sends by packet sockets (CAP_NET_RAW), and what the"
-    " kernel answers for it (pings, refused connections) does not pass its cgroup; a policy that selects its interface on this router holds for that too"
+    " kernel answers for it (pings, refused connections) does not pass its cgroup; a policy that"
+    " selects its interface on this router holds for that too"
 )
 RECEIVED = (
     "a workload is where its packets end: nobody behind it reads a mark, and nothing routes them"
