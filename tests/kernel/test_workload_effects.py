@@ -13,6 +13,7 @@ from fos1d.abi import PlaceFlag, PlaceKind, PolicyAction
 from fos1d.compile.policy import compile_chains
 from fos1d.compile.policy_model import Route, Rule, Service
 from fos1d.compile.policy_tables import policy_tables
+from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.port import RealKernel
 from tests import frames as f
 from tests import lab
@@ -109,8 +110,15 @@ def test_a_mark_is_written_and_ecn_kept_and_nothing_counted(leaving: Leaving, ve
 
 @both
 def test_others_are_left_alone(leaving: Leaving, version: int) -> None:
-    leaving.rules(mark(46), cgroup=1)
+    leaving.rules(mark(46), cgroup=own_cgroup() + 1)
     assert dscp_of(leaving.send(version).frame) == 0
+
+
+def test_what_holds_for_the_root_holds_for_all(leaving: Leaving) -> None:
+    root = Cgroupfs().root()
+    assert root and root.stat().st_ino != own_cgroup()
+    leaving.rules(mark(46), cgroup=root.stat().st_ino)
+    assert dscp_of(leaving.send(4).frame) == 46
 
 
 @both

@@ -17,7 +17,7 @@ __noinline int policy_find_ancestor(struct __sk_buff *skb,
 
 	if (!found)
 		return false;
-	for (int level = SENDER_ANCESTORS - 1; level > 0; level--) {
+	for (int level = SENDER_ANCESTORS - 1; level >= 0; level--) {
 		key.id = bpf_skb_ancestor_cgroup_id(skb, level);
 		if (!key.id || !bpf_map_lookup_elem(&policy_places, &key))
 			continue;

@@ -61,7 +61,7 @@ static __always_inline bool workload_of_task(struct workload *workload)
 {
 	if (likely(workload_is(workload, bpf_get_current_cgroup_id())))
 		return true;
-	for (int level = WORKLOAD_ANCESTORS; level > 0; level--) {
+	for (int level = WORKLOAD_ANCESTORS; level >= 0; level--) {
 		u64 cgroup = bpf_get_current_ancestor_cgroup_id(level);
 
 		if (cgroup && workload_is(workload, cgroup))
