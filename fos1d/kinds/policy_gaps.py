@@ -21,6 +21,10 @@ UNSEEN = (
     " kernel answers for it (pings, refused connections) does not pass its cgroup; a policy that"
     " selects its interface on this router holds for that too"
 )
+LIFELINES = (
+    "{} without an address of its own answers for the router, so DHCP, DNS and the failsafe ports"
+    " stay open to it; declare its addresses, or let no such workload be selected"
+)
 RECEIVED = (
     "a workload is where its packets end: nobody behind it reads a mark, and nothing routes them"
     " any more; select the interface that they come in by instead"
@@ -41,6 +45,8 @@ def tell_gaps(active: Sequence[Accepted], places: Places, facts: Facts, lowered:
         )
         if on_workloads and _judges(resource):
             lowered.remark(accepted.id, UNSEEN)
+        if alive := _kept_alive(accepted, places):
+            lowered.remark(accepted.id, LIFELINES.format(_shown(alive)))
         if not isinstance(resource, EBPFNetworkPolicy):
             continue
         for gap in _without_effect(accepted.id, resource, places):
@@ -49,11 +55,29 @@ def tell_gaps(active: Sequence[Accepted], places: Places, facts: Facts, lowered:
             lowered.remark(accepted.id, gap)
 
 
+def _kept_alive(accepted: Accepted, places: Places) -> list[str]:
+    """Return the workloads to which lifelines stay open whatever a policy denies."""
+    if not _denies(accepted.declaration.resource):
+        return []
+    chosen = places.selected[accepted.id]
+    return [place.name for place in chosen if places.answers_for_router(place)]
+
+
+def _denies(resource: object) -> bool:
+    match resource:
+        case EBPFContainerPolicy(spec=spec):
+            controls = spec.network_controls
+            return controls.controls("ingress") or controls.controls("egress")
+        case EBPFNetworkPolicy(spec=network):
+            return network.policy_type == "filtering" and any(network.directions())
+        case _:
+            return False
+
+
 def _judges(resource: object) -> bool:
     match resource:
         case EBPFContainerPolicy(spec=spec):
-            controls, limits = spec.network_controls, spec.resource_limits.bandwidth_limits
-            return controls.controls("ingress") or controls.controls("egress") or limits is not None
+            return _denies(resource) or spec.resource_limits.bandwidth_limits is not None
         case EBPFNetworkPolicy(spec=network):
             return any(rules is not None for _, rules in network.directions())
         case _:

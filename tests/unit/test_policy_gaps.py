@@ -7,13 +7,16 @@ from ipaddress import ip_address
 import pytest
 
 from fos1d.kinds.lowered import Lowered
-from fos1d.kinds.policy_gaps import APART, RECEIVED, UNSEEN
+from fos1d.kinds.policy_gaps import APART, LIFELINES, RECEIVED, UNSEEN
 from fos1d.model.workload import Provider, Workload
 from tests.limited import lowered_policies
 from tests.manifests import manifest
 
 DB = Workload("db", "db", 1, Provider.STATIC)
 BOX = Workload("box", "box", 2, Provider.STATIC, addresses=(ip_address("10.0.0.2"),))
+
+
+OPEN = LIFELINES.format("db")
 
 
 def lowered(kind: str, spec: str) -> Lowered:
@@ -27,7 +30,7 @@ def remarks(found: Lowered) -> list[str]:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("networkControls: {enableEgressControl: true}", [UNSEEN]),
+        ("networkControls: {enableEgressControl: true}", [UNSEEN, OPEN]),
         ("resourceLimits: {bandwidthLimits: {egressBitsPerSecond: 1Mbit}}", [UNSEEN]),
         ("resourceLimits: {}", []),
     ],
@@ -38,8 +41,8 @@ def test_what_passes_no_cgroup_is_said_where_packets_are_judged(spec: str, said:
 
 def test_a_peer_without_addresses_is_named() -> None:
     spec = "policyType: filtering\ningress: [{action: deny, from: [{podSelector: {}}]}]"
-    unseen, unmatched = remarks(lowered("EBPFNetworkPolicy", spec))
-    assert unseen == UNSEEN
+    unseen, opened, unmatched = remarks(lowered("EBPFNetworkPolicy", spec))
+    assert (unseen, opened) == (UNSEEN, OPEN)
     assert unmatched.startswith("ingress[0] does not match the peer db, which has no address")
 
 
