@@ -87,6 +87,7 @@ class PlaceFlag(IntEnum):
     PLACE_DEFAULT_DENY = 4
     PLACE_STATEFUL = 8
     PLACE_ROUTER = 16
+    PLACE_TAKES_FRAMES = 32
 
 
 class PlaceKind(IntEnum):
@@ -133,28 +134,29 @@ class Reason(IntEnum):
     PASS_ADOPTED = 3
     PASS_VITAL = 4
     PASS_RELATED = 5
-    DROP_BLACKLIST = 6
-    DROP_RATE_LIMIT = 7
-    DROP_RATE_LIMIT_CROWD = 8
-    DROP_NO_FLOW = 9
-    DROP_SYN_FLOOD = 10
-    DROP_ICMP_FLOOD = 11
-    DROP_UDP_FLOOD = 12
-    DROP_CONNECTIONS_PER_SECOND = 13
-    DROP_CONNECTIONS_PER_IP = 14
-    DROP_MALFORMED = 15
-    DROP_TINY_FRAGMENT = 16
-    DROP_TOO_DEEP = 17
-    DROP_POLICY = 18
-    DROP_CONTAINER_POLICY = 19
-    DROP_RULE_LIMIT = 20
-    DROP_WORKLOAD_LIMIT = 21
-    NOTE_FLOWS_FULL = 22
-    NOTE_CHAIN_BROKEN = 23
-    NOTE_COUNTERS_FULL = 24
-    NOTE_EVENTS_FULL = 25
-    NOTE_ROUTE_FAILED = 26
-    REASONS = 27
+    PASS_FAST_PATH = 6
+    DROP_BLACKLIST = 7
+    DROP_RATE_LIMIT = 8
+    DROP_RATE_LIMIT_CROWD = 9
+    DROP_NO_FLOW = 10
+    DROP_SYN_FLOOD = 11
+    DROP_ICMP_FLOOD = 12
+    DROP_UDP_FLOOD = 13
+    DROP_CONNECTIONS_PER_SECOND = 14
+    DROP_CONNECTIONS_PER_IP = 15
+    DROP_MALFORMED = 16
+    DROP_TINY_FRAGMENT = 17
+    DROP_TOO_DEEP = 18
+    DROP_POLICY = 19
+    DROP_CONTAINER_POLICY = 20
+    DROP_RULE_LIMIT = 21
+    DROP_WORKLOAD_LIMIT = 22
+    NOTE_FLOWS_FULL = 23
+    NOTE_CHAIN_BROKEN = 24
+    NOTE_COUNTERS_FULL = 25
+    NOTE_EVENTS_FULL = 26
+    NOTE_ROUTE_FAILED = 27
+    REASONS = 28
 
 
 class Service(IntEnum):
@@ -469,7 +471,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
         "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
         "rule_stats": MapShape(6, 4, 16, 65536, 0),
-        "stats": MapShape(6, 4, 16, 27, 0),
+        "stats": MapShape(6, 4, 16, 28, 0),
         "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
         "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
@@ -520,7 +522,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
         "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
         "rule_stats": MapShape(6, 4, 16, 65536, 0),
-        "stats": MapShape(6, 4, 16, 27, 0),
+        "stats": MapShape(6, 4, 16, 28, 0),
     },
     "tc_workload": {
         "flows4": MapShape(1, 16, 64, 65536, 0),
@@ -547,7 +549,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
         "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
         "rule_stats": MapShape(6, 4, 16, 65536, 0),
-        "stats": MapShape(6, 4, 16, 27, 0),
+        "stats": MapShape(6, 4, 16, 28, 0),
     },
     "xdp_filter": {
         "chain": MapShape(3, 4, 4, 32, 0),
@@ -565,7 +567,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "set6_filter": MapShape(2, 4, 8, 262144, 1024),
         "set6_nodes": MapShape(2, 4, 128, 1, 1024),
         "sources": MapShape(9, 8, 40, 65536, 0),
-        "stats": MapShape(6, 4, 16, 27, 0),
+        "stats": MapShape(6, 4, 16, 28, 0),
         "tracking": MapShape(9, 4, 8, 1024, 0),
         "user4_0": MapShape(11, 8, 4, 1, 1),
         "user4_1": MapShape(11, 8, 4, 1, 1),
@@ -575,6 +577,32 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "user6_1": MapShape(11, 20, 4, 1, 1),
         "user6_2": MapShape(11, 20, 4, 1, 1),
         "user6_3": MapShape(11, 20, 4, 1, 1),
+    },
+    "xdp_policy": {
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
+        "operator_flows4": MapShape(1, 16, 4, 256, 0),
+        "operator_flows6": MapShape(1, 40, 4, 256, 0),
+        "policed_since": MapShape(1, 16, 8, 16384, 1),
+        "policy_events": MapShape(27, 0, 0, 262144, 0),
+        "policy_heads": MapShape(2, 4, 128, 4, 1024),
+        "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
+        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_places": MapShape(1, 16, 32, 16384, 1),
+        "policy_rules": MapShape(2, 4, 32, 1, 1024),
+        "policy_slots": MapShape(2, 4, 4, 65536, 0),
+        "policy_tree128": MapShape(2, 4, 128, 1, 1024),
+        "policy_tree32": MapShape(2, 4, 64, 1, 1024),
+        "policy_words": MapShape(2, 4, 8, 1, 1024),
+        "rule_buckets": MapShape(1, 8, 8, 65536, 1),
+        "rule_slots": MapShape(1, 8, 4, 65536, 1),
+        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
+        "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
+        "rule_stats": MapShape(6, 4, 16, 65536, 0),
+        "stats": MapShape(6, 4, 16, 28, 0),
     },
 }
 
@@ -644,5 +672,11 @@ KNOBS: dict[str, dict[str, Knob]] = {
         "udp_depth": Knob(8, 1, "bucket time that a source may be ahead of its UDP rate"),
         "user4_lists": Knob(4, 1, "how many of the user's IPv4 maps are bound"),
         "user6_lists": Knob(4, 1, "how many of the user's IPv6 maps are bound"),
+    },
+    "xdp_policy": {
+        "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),
+        "failsafe_port": Knob(4, 16, "ports that policies never close to the router: fos1_lifeline, the protocol shifted, and the port in host order"),
+        "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
+        "policy_generation": Knob(4, 1, "digest of the rules, by which flows know what judged them"),
     },
 }

@@ -31,7 +31,10 @@ def kernel_of(
     paths, places = settings.paths, places_of(settings)
     look = workloads or (lambda: find_workloads(places))
     ports = own_tcp_ports(settings.reconcile.failsafe_ports)
-    return RealKernel(paths.bpffs, settings.kernel.tc_attach, paths.cgroup_mount, look, ports)
+    wanted = settings.kernel
+    return RealKernel(
+        paths.bpffs, wanted.tc_attach, paths.cgroup_mount, look, ports, wanted.fast_path
+    )
 
 
 def places_of(settings: Settings) -> Places:

@@ -30,6 +30,7 @@ from pydantic_core import ErrorDetails
 from fos1d import abi
 from fos1d.errors import SettingsError
 from fos1d.manifest.suggest import did_you_mean
+from fos1d.model.facts import FastPath
 from fos1d.model.failsafe import Direction, FailsafePort, Transport
 
 DEFAULT_PATH = Path("/etc/fos1d/fos1d.toml")
@@ -209,6 +210,7 @@ class Kernel(_Section):
     """[kernel]: how the kernel is used."""
 
     tc_attach: Literal["auto", "tcx", "clsact"] = "auto"
+    fast_path: FastPath = FastPath.AUTO
     max_flows: Annotated[Whole, Field(ge=1, le=1 << 26)] = 65536
 
 

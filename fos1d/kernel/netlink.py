@@ -17,6 +17,7 @@ from fos1d.model.objects import Hook, Mode
 IFF_UP = 1
 SKIP_STATISTICS = 1 << 3
 CLSACT = 0xFFFF0000
+ROOT = 0xFFFFFFFF
 PARENTS = {Hook.TC_INGRESS: 0xFFFFFFF2, Hook.TC_EGRESS: 0xFFFFFFF3}
 
 XDP_MODES = {"xdp": Mode.NATIVE, "xdpgeneric": Mode.GENERIC, "xdpoffload": Mode.NATIVE}
@@ -87,6 +88,14 @@ class Netlink:
             if message["handle"] == handle:
                 return str(message.get_attr("TCA_KIND"))
         return None
+
+    def root_qdiscs(self) -> dict[int, str]:
+        """Return the kind of the root qdisc of each interface that has one, by index."""
+        return {
+            message["index"]: str(message.get_attr("TCA_KIND"))
+            for message in self._route.get_qdiscs()
+            if message["parent"] == ROOT
+        }
 
     def clsact_interfaces(self) -> list[int]:
         """Return the indexes of the interfaces that have a clsact qdisc."""

@@ -10,12 +10,13 @@ from fos1d.kernel.attach import clsact_purge
 from fos1d.kernel.bpffs import open_root
 from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.execute import Executor
-from fos1d.kernel.features import has_tcx
+from fos1d.kernel.features import has_stack_view, has_tcx, with_redirects
 from fos1d.kernel.loader import object_digests
 from fos1d.kernel.netlink import Link, Netlink
 from fos1d.kernel.observe import Places, observe
 from fos1d.kernel.operators import flow_keys, operator_connections, ssh_cgroups
-from fos1d.model.facts import Facts, Features
+from fos1d.kernel.xdp_features import XdpFeatures
+from fos1d.model.facts import Facts, FastPath, Features
 from fos1d.model.objects import KernelObject, Key, State
 from fos1d.model.workload import Workload
 from fos1d.plan.actions import Action
@@ -37,9 +38,9 @@ class Kernel(Protocol):
 class RealKernel:
     """The kernel of this machine, seen from this network namespace.
 
-    `tc_attach` is `auto`, `tcx` or `clsact`; `cgroup_root` is the cgroup2 mount, None
-    to look for it. `workloads` tells who is in which cgroup. Established connections to
-    `operator_ports`, and to ssh servers wherever they listen, are the operator's.
+    `tc_attach` is `auto`, `tcx` or `clsact`; `cgroup_root` is the cgroup2 mount, None to look for
+    it. `fast_path` is where it is wanted. `workloads` tells who is in which cgroup. Established
+    connections to `operator_ports`, and to ssh servers wherever they listen, are the operator's.
     """
 
     def __init__(
@@ -49,12 +50,15 @@ class RealKernel:
         cgroup_root: Path | None = None,
         workloads: Callable[[], tuple[Workload, ...]] = tuple,
         operator_ports: Collection[int] = (),
+        fast_path: FastPath = FastPath.OFF,
     ) -> None:
         self.bpffs = open_root(bpffs_root)
         self.netlink = Netlink()
         self._tc_attach = tc_attach
         self._workloads = workloads
         self._operator_ports = operator_ports
+        self._fast_path = fast_path
+        self._xdp_features = XdpFeatures()
         self.cgroups = Cgroupfs(cgroup_root)
         self._executor = Executor(self.bpffs, self.netlink, self.cgroups)
         self._links: Mapping[str, Link] | None = None
@@ -64,9 +68,15 @@ class RealKernel:
         self._links = links = self.netlink.links()
         interfaces = {name: link.interface for name, link in links.items()}
         tcx = has_tcx() if self._tc_attach == "auto" else self._tc_attach == "tcx"
+        fast_path = self._fast_path if has_stack_view() else FastPath.OFF
+        if fast_path is not FastPath.OFF:
+            can, queues = self._xdp_features.read(), self.netlink.root_qdiscs()
+            interfaces = with_redirects(interfaces, can, queues)
         workloads = self._workloads()
         found = operator_connections(ssh_cgroups(workloads), self._operator_ports)
-        return Facts(interfaces, Features(tcx=tcx), object_digests(), workloads, *flow_keys(found))
+        return Facts(
+            interfaces, Features(tcx, fast_path), object_digests(), workloads, *flow_keys(found)
+        )
 
     def observe(self, desired: Mapping[Key, KernelObject]) -> State:
         """Return what is there, once leftovers without meaning are gone; interfaces as the facts
@@ -91,5 +101,6 @@ class RealKernel:
         clsact_purge(self.netlink, self.bpffs)
 
     def close(self) -> None:
-        """Close the netlink socket; everything in the kernel stays."""
+        """Close the netlink sockets; everything in the kernel stays."""
         self.netlink.close()
+        self._xdp_features.close()

@@ -20,7 +20,7 @@ from fos1d.kinds.network_policy import EBPFNetworkPolicy, NetworkPolicySpec
 from fos1d.kinds.policy_lower import PolicyView, lower_policies
 from fos1d.kinds.program import EBPFProgram
 from fos1d.kinds.program_lists import is_list_of
-from fos1d.kinds.program_lower import Declared, lower_interface
+from fos1d.kinds.program_lower import Declared, FastPath, chosen_fast_paths, lower_interface
 from fos1d.kinds.program_object import own_source
 from fos1d.model.facts import Facts, Interface
 from fos1d.model.identity import ResourceId
@@ -50,8 +50,8 @@ def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
     for declared_map in maps:
         lower_map(declared_map, lowered)
     programs = list(_programs(here, maps))
-    _lower_xdp(programs, context, lowered)
     policies = lower_policies(here, context, lowered)
+    _lower_xdp(programs, policies.fast_paths, context, lowered)
     lower_limits(here, policies.places, context, lowered)
     own = [declared for declared in programs if own_source(declared.resource) is not None]
     lower_cgroup_programs(in_force, own, policies.places, lowered)
@@ -111,15 +111,22 @@ def _programs(here: Sequence[Accepted], maps: Iterable[EBPFMap]) -> Iterator[Dec
             yield Declared(resource, origin, files, user_maps(resource, by_name))
 
 
-def _lower_xdp(programs: Iterable[Declared], context: Context, lowered: Lowered) -> None:
+def _lower_xdp(
+    programs: Iterable[Declared],
+    fast_paths: Mapping[str, FastPath],
+    context: Context,
+    lowered: Lowered,
+) -> None:
     on_interface: dict[str, list[Declared]] = {}
     for declared in programs:
         if declared.resource.spec.type != "xdp" or _too_many_lists(declared, lowered):
             continue
         for interface in _interfaces(declared.resource, context, lowered):
             on_interface.setdefault(interface.name, []).append(declared)
-    for name, chained in sorted(on_interface.items()):
-        lower_interface(context.facts.interfaces[name], chained, context, lowered)
+    chosen = chosen_fast_paths(fast_paths, on_interface, context.facts.features)
+    for name in sorted(on_interface.keys() | chosen.keys()):
+        interface, chained = context.facts.interfaces[name], on_interface.get(name, [])
+        lower_interface(interface, chained, chosen.get(name), context, lowered)
 
 
 def _interfaces(resource: EBPFProgram, context: Context, lowered: Lowered) -> list[Interface]:

@@ -29,11 +29,12 @@ from fos1d.kinds.network_policy import EBPFNetworkPolicy
 from fos1d.kinds.network_policy import Route as RouteSpec
 from fos1d.kinds.policy_compiled import Compiled, as_far_as_it_goes, compiled_rules
 from fos1d.kinds.policy_gaps import tell_gaps
+from fos1d.kinds.policy_interfaces import fast_places, interface_entries
 from fos1d.kinds.policy_places import Place, Places, places_of, selects
 from fos1d.kinds.policy_rules import PolicyRules, RuleSource, Selected, policy_rules
 from fos1d.kinds.policy_workload_effects import CHANGING, CHANGING_ORDER, changing, changing_at
 from fos1d.kinds.program_knobs import Knobs, lifeline_knobs
-from fos1d.kinds.program_lower import flow_maps, map_of_shape
+from fos1d.kinds.program_lower import FastPath, flow_maps, map_of_shape
 from fos1d.kinds.rules import Peer
 from fos1d.model.facts import Facts, Interface
 from fos1d.model.identity import ResourceId
@@ -60,6 +61,7 @@ CGROUP = {
     CgroupHook.INGRESS: BuiltIn("cgroup_policy", "fos1_cgroup_receive"),
     CgroupHook.EGRESS: BuiltIn("cgroup_policy", "fos1_cgroup_send"),
 }
+XDP = BuiltIn("xdp_policy", "fos1_xdp_policy")
 INTERFACES = "policy_interfaces"
 MOST_SHOWN = 5
 OPERATOR = (1).to_bytes(4, "little")
@@ -76,11 +78,12 @@ MAIN_TABLE = 254
 @dataclass(frozen=True, slots=True)
 class PolicyView:
     """What people may ask of the policies in force: the rule behind each counter, and the places
-    that each policy selects."""
+    that each policy selects. And the fast paths that interfaces may have, by name."""
 
     sources: Mapping[int, RuleSource] = field(default_factory=dict)
     places: Places = field(default_factory=Places)
     chains: tuple[tuple[int, ...], ...] = ()
+    fast_paths: Mapping[str, FastPath] = field(default_factory=dict)
 
 
 def lower_policies(here: Iterable[Accepted], context: Context, lowered: Lowered) -> PolicyView:
@@ -105,7 +108,8 @@ def lower_policies(here: Iterable[Accepted], context: Context, lowered: Lowered)
     wanted.add_interfaces()
     wanted.add_cgroups()
     wanted.add_changes(changing(active, places))
-    return PolicyView(compiled.rules.sources, compiled.places, counters_of(compiled.chains))
+    counters = counters_of(compiled.chains)
+    return PolicyView(compiled.rules.sources, compiled.places, counters, wanted.fast_paths())
 
 
 def counters_of(chains: Iterable[Chain]) -> tuple[tuple[int, ...], ...]:
@@ -236,17 +240,14 @@ class _Wanted:
             self._note_excess(len(found), places.max_entries)
         packed = b"".join(found[: places.max_entries])
         entries = Entries(places.path, PLACE_KEY.itemsize, PLACE.itemsize, packed, exclusive=True)
-        by_index = self._interface_entries(interfaces, records)
-        for claimant in self.claimants:
-            self.lowered.add(claimant, places, interfaces, self._slots_map(), entries, by_index)
-
-    def _interface_entries(self, target: Map, records: npt.NDArray[np.void]) -> Entries:
-        rows = (
-            place.id.to_bytes(4, "little") + self._record(place, records)[PLACE_KEY.itemsize :]
+        by_index = {
+            place.id: self._record(place, records)[PLACE_KEY.itemsize :]
             for place in self.places.numbers
-            if place.kind is PlaceKind.PLACE_INTERFACE and place.id < target.max_entries
-        )
-        return Entries(target.path, 4, PLACE.itemsize, b"".join(sorted(rows)), exclusive=True)
+            if place.kind is PlaceKind.PLACE_INTERFACE
+        }
+        known = interface_entries(interfaces, by_index, self.context.facts)
+        for claimant in self.claimants:
+            self.lowered.add(claimant, places, interfaces, self._slots_map(), entries, known)
 
     def _note_excess(self, found: int, most: int) -> None:
         message = (
@@ -290,6 +291,15 @@ class _Wanted:
                 continue
             for hook, code in TC.items():
                 self._attach(interfaces[name], hook, code, ORDER[hook], claimants)
+
+    def fast_paths(self) -> dict[str, FastPath]:
+        """Return the fast paths that interfaces may have, by name."""
+        knobs: Knobs = {"policy_generation": self.compiled.version}
+        program = self._program(Hook.XDP, XDP, knobs)
+        return {
+            place.name: FastPath(program, tuple(self._claimants_of(place)))
+            for place in fast_places(self.compiled, self.context.facts)
+        }
 
     def add_changes(self, claimants: Sequence[ResourceId]) -> None:
         """Add the programs that change what workloads send, for the policies that want it."""
@@ -383,7 +393,7 @@ class _Wanted:
         }
 
 
-CODES = (*TC.values(), *CGROUP.values())
+CODES = (*TC.values(), *CGROUP.values(), XDP)
 
 
 def topmost(cgroups: Iterable[str]) -> list[str]:

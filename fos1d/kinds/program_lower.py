@@ -16,9 +16,10 @@ from fos1d.kinds.lowered import Context, Lowered, digest_of
 from fos1d.kinds.program import EBPFProgram, Source
 from fos1d.kinds.program_knobs import Knobs, filter_knobs, tracks_flows
 from fos1d.kinds.program_lists import blacklist_of, list_knobs, tables_of, user_lists
-from fos1d.model.facts import Interface
+from fos1d.model.facts import FastPath as Want
+from fos1d.model.facts import Features, Interface
 from fos1d.model.failsafe import own_tcp_ports
-from fos1d.model.identity import Origin
+from fos1d.model.identity import Origin, ResourceId
 from fos1d.model.objects import (
     Attachment,
     BuiltIn,
@@ -69,40 +70,75 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
+class FastPath:
+    """A program that comes after all others and sends frames on, and the policies that it serves.
+
+    A changed one takes the place of the old one; the chain before it stays.
+    """
+
+    program: Program
+    claimants: tuple[ResourceId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Part:
     """A program before it is known what follows it."""
 
-    declared: Declared
+    claimants: tuple[ResourceId, ...]
     program: Program
     link_header_bytes: int
     samples: tuple[int | tuple[int, int], ...] = ()
+    is_fast_path: bool = False
+
+
+def chosen_fast_paths(
+    possible: Mapping[str, FastPath],
+    programs: Mapping[str, Sequence[Declared]],
+    features: Features,
+) -> dict[str, FastPath]:
+    """Return those of the fast paths, by interface, that shall be: `auto` brings XDP nowhere where
+    nobody asked for it, and in generic mode there is nothing to gain."""
+    return {
+        name: path
+        for name, path in possible.items()
+        if (name in programs or features.fast_path is Want.XDP)
+        and all(declared.resource.spec.mode != "generic" for declared in programs.get(name, ()))
+    }
 
 
 def lower_interface(
-    interface: Interface, programs: Sequence[Declared], context: Context, lowered: Lowered
+    interface: Interface,
+    programs: Sequence[Declared],
+    fast_path: FastPath | None,
+    context: Context,
+    lowered: Lowered,
 ) -> None:
-    """Add the objects of all XDP programs on one interface."""
-    parts = [
-        part
-        for declared in sorted(programs, key=lambda declared: declared.rank)
-        if (part := _part(declared, interface, context, lowered)) is not None
-    ]
-    if not parts:
-        return
+    """Add the objects of all XDP programs on one interface, of which there is at least one."""
+    ranked = sorted(programs, key=lambda declared: declared.rank)
+    parts = [_part(declared, interface, context, lowered) for declared in ranked]
+    if fast_path is not None:
+        header = interface.link_header_bytes
+        last = _Part(fast_path.claimants, fast_path.program, header, is_fast_path=True)
+        parts.append(last)
     chained = _chain(interface, parts, lowered) if len(parts) > 1 else [_alone(parts[0])]
-    for part, program in zip(parts, chained, strict=True):
-        lowered.add(part.declared.resource.id, program)
-    mode = _mode(interface, parts, lowered)
+    mode = _mode(interface, ranked, lowered)
     attachment = Attachment(interface.name, Hook.XDP, chained[0].path, mode)
-    for part in parts:
-        lowered.add(part.declared.resource.id, attachment)
-        if tracks_flows(part.declared.resource.spec.settings):
-            _add_companion(interface, part.declared, context, lowered)
+    for part, program in zip(parts, chained, strict=True):
+        for claimant in part.claimants:
+            lowered.add(claimant, program, attachment)
+    for declared in ranked:
+        if tracks_flows(declared.resource.spec.settings):
+            _add_companion(interface, declared, context, lowered)
 
 
-def _mode(interface: Interface, parts: Sequence[_Part], lowered: Lowered) -> Mode:
-    """Return the mode that the first explicit wish asks for, and tell those who ask otherwise."""
-    wishes = [part.declared for part in parts if part.declared.resource.spec.mode != "auto"]
+def _mode(interface: Interface, ranked: Sequence[Declared], lowered: Lowered) -> Mode:
+    """Return the mode that the first explicit wish asks for, and tell those who ask otherwise.
+
+    The fast path alone has no use for the generic mode.
+    """
+    if not ranked:
+        return Mode.NATIVE
+    wishes = [declared for declared in ranked if declared.resource.spec.mode != "auto"]
     if not wishes:
         return Mode.AUTO
     winner = wishes[0].resource
@@ -121,9 +157,7 @@ def _mode(interface: Interface, parts: Sequence[_Part], lowered: Lowered) -> Mod
 # One program
 
 
-def _part(
-    declared: Declared, interface: Interface, context: Context, lowered: Lowered
-) -> _Part | None:
+def _part(declared: Declared, interface: Interface, context: Context, lowered: Lowered) -> _Part:
     if declared.resource.spec.source is not None:
         return _user_part(declared, interface, lowered)
     return _filter_part(declared, interface, context, lowered)
@@ -146,12 +180,13 @@ def _filter_part(
     bound |= {name: found.path for name, found in tables.items()}
     bound |= user_lists(declared.maps)
     program = _program(declared, FILTER, context.facts.objects[FILTER.object], knobs, bound)
-    return _Part(declared, program, interface.link_header_bytes, tuple(listed.sample()))
+    claimants, samples = (resource.id,), tuple(listed.sample())
+    return _Part(claimants, program, interface.link_header_bytes, samples)
 
 
 def _user_part(declared: Declared, interface: Interface, lowered: Lowered) -> _Part:
     program = user_program(declared, Hook.XDP, lowered)
-    return _Part(declared, program, interface.link_header_bytes)
+    return _Part((declared.resource.id,), program, interface.link_header_bytes)
 
 
 def user_program(declared: Declared, hook: Hook | CgroupHook, lowered: Lowered) -> Program:
@@ -218,7 +253,7 @@ def _alone(part: _Part) -> Program:
 
 
 def _checks(part: _Part, is_last: bool) -> tuple[CannedPacket, ...]:
-    if not isinstance(part.program.code, BuiltIn):
+    if part.is_fast_path or not isinstance(part.program.code, BuiltIn):
         return ()
     return canned_packets(list(part.samples), part.link_header_bytes, is_last)
 
@@ -228,7 +263,8 @@ def _checks(part: _Part, is_last: bool) -> tuple[CannedPacket, ...]:
 
 def _chain(interface: Interface, parts: Sequence[_Part], lowered: Lowered) -> list[Program]:
     shape = abi.MAPS[FILTER.object]["chain"]
-    digest = digest_of([part.program.path for part in parts])
+    named = ["" if part.is_fast_path else part.program.path for part in parts]
+    digest = digest_of(named)
     chain = Map(
         f"{chain_family(interface.name)}/{digest}",
         MapType.PROG_ARRAY,
@@ -246,7 +282,8 @@ def _chain(interface: Interface, parts: Sequence[_Part], lowered: Lowered) -> li
     ]
     slots = Slots(chain.path, tuple(program.path for program in programs))
     for part in parts:
-        lowered.add(part.declared.resource.id, chain, slots)
+        for claimant in part.claimants:
+            lowered.add(claimant, chain, slots)
     return programs
 
 

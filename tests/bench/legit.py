@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from fos1d.kernel import bpf
 from fos1d.model.objects import Attachment, Hook
@@ -29,6 +30,9 @@ def forwarding(router: Router) -> None:
     router.namespace.ip("link", "add", *ends)
     for name in (OUT, FAR_END):
         router.namespace.ip("link", "set", "dev", name, "up")
+    # Only where its peer polls does a veth take frames that XDP sends on.
+    with router.namespace.entered():
+        IoctlEthtool(FAR_END).set_offload_flag("generic-receive-offload", 1)
     lab.address(router.namespace, OUT, "203.0.113.1/24", "2001:db8:3::1/64")
     for host in BEHIND.values():
         router.namespace.ip(

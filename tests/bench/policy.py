@@ -13,6 +13,7 @@ from subprocess import TimeoutExpired
 import numpy as np
 
 from fos1d.errors import Fos1Error
+from fos1d.model.facts import FastPath
 from tests import frames
 from tests.bench import ours
 from tests.bench.drop import QUICK, Effort, Side, rows_of
@@ -35,9 +36,10 @@ PEERS = (
     ("known", "tracked"),
     ("new", "tracked new"),
 )
-ANSWERED = {"known", "tracked"}
+ANSWERED = {"known", "fast", "tracked"}
 EVERYBODY = (
     "plain",
+    "fast",
     "known",
     "new",
     "each",
@@ -47,7 +49,7 @@ EVERYBODY = (
     "tracked",
     "tracked new",
 )
-MAPS_ONLY = ("plain", "known", "each", "map", "concatenation")
+MAPS_ONLY = ("plain", "fast", "known", "each", "map", "concatenation")
 GATEWAY = {4: "198.51.100.9", 6: "2001:db8:1::9"}
 GATEWAY_MAC = "02:00:00:00:00:08"
 
@@ -55,10 +57,12 @@ GATEWAY_MAC = "02:00:00:00:00:08"
 # fos1d
 
 
-def run_policy(router: Router, rules: Rules, stateful: bool) -> None:
+def run_policy(
+    router: Router, rules: Rules, stateful: bool, fast_path: FastPath = FastPath.OFF
+) -> None:
     """Apply the rules as a manifest."""
     router.poll_without_xdp()
-    ours.applied_to(router, {"policy.yaml": network_policy(rules, stateful)})
+    ours.applied_to(router, {"policy.yaml": network_policy(rules, stateful)}, fast_path)
 
 
 def answer(router: Router, sources: Networks) -> None:
@@ -181,8 +185,10 @@ def _sides(rules: Rules, random: Random) -> dict[str, Side]:
 
         return Side(what, whole, sources, frame=frame)
 
-    def mine(what: str, stateful: bool, sources: Networks = known) -> Side:
-        setup = partial(run_policy, rules=rules, stateful=stateful)
+    def mine(
+        what: str, stateful: bool, sources: Networks = known, fast_path: FastPath = FastPath.OFF
+    ) -> Side:
+        setup = partial(run_policy, rules=rules, stateful=stateful, fast_path=fast_path)
         return side(f"fos1d, {what}", setup, sources)
 
     def nft(what: str, text: Callable[[Rules], str]) -> Side:
@@ -194,6 +200,7 @@ def _sides(rules: Rules, random: Random) -> dict[str, Side]:
 
     return {
         "plain": side("no filter", lambda router: router.poll_without_xdp()),
+        "fast": mine("known flows, fast path", True, fast_path=FastPath.XDP),
         "known": mine("known flows", True),
         "new": mine("every packet a new flow", True, new),
         "each": mine("stateless", False),
@@ -208,12 +215,12 @@ def _sides(rules: Rules, random: Random) -> dict[str, Side]:
 def _bars(by_size: dict[int, dict[str, Side]]) -> Iterator[Bar]:
     """Yield the bars for the sides that were measured."""
     few, many = by_size[min(by_size)], by_size[max(by_size)]
-    for name in (name for name in ("known", "new", "each") if name in few):
+    for name in (name for name in ("fast", "known", "new", "each") if name in few):
         what = many[name].what
         yield Bar(f"{what}: 10,000 rules beside 10", many[name].ns / few[name].ns, 1.15)
-    yield Bar(
-        "known flows, 10,000 rules, beside no filter", many["known"].ns / many["plain"].ns, 1.2
-    )
+    for name in ("fast", "known"):
+        what = f"{many[name].what}, 10,000 rules, beside no filter"
+        yield Bar(what, many[name].ns / many["plain"].ns, 1.2)
     for size, sides in by_size.items():
         for one, other in PEERS:
             if {one, other} <= sides.keys():

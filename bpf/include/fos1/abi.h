@@ -22,6 +22,7 @@ enum fos1_reason {
 	FOS1_PASS_ADOPTED,
 	FOS1_PASS_VITAL,
 	FOS1_PASS_RELATED,
+	FOS1_PASS_FAST_PATH,
 	FOS1_DROP_BLACKLIST,
 	FOS1_DROP_RATE_LIMIT,
 	FOS1_DROP_RATE_LIMIT_CROWD,
@@ -366,7 +367,8 @@ FOS1_SIZE(struct fos1_place_key, 16);
  * decides is denied by IN and OUT, and by RECEIVE and SEND only with
  * DEFAULT_DENY. EFFECTS: some rule of the chain acts and goes on. STATEFUL:
  * replies to what passes without a rule pass too. ROUTER: the workload shares
- * the router's own addresses, so the failsafe ports are its too.
+ * the router's own addresses, so the failsafe ports are its too. TAKES_FRAMES:
+ * the interface sends what XDP gives it, and nothing waits there to shape it.
  */
 enum fos1_place_flag {
 	FOS1_PLACE_POLICED = 1,
@@ -374,6 +376,7 @@ enum fos1_place_flag {
 	FOS1_PLACE_DEFAULT_DENY = 4,
 	FOS1_PLACE_STATEFUL = 8,
 	FOS1_PLACE_ROUTER = 16,
+	FOS1_PLACE_TAKES_FRAMES = 32,
 };
 
 /* The knob failsafe_port of policies: a port | protocol << SHIFT, and ASKS

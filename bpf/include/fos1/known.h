@@ -22,21 +22,27 @@ static __always_inline bool remembered(const struct fos1_flow *flow, u32 stage,
 	       flow->judged_version[stage] == version;
 }
 
-/* The rules that a packet of a living flow passes by; false if that has to be
+/* Whether what was remembered of a flow holds, and a packet tells nothing new. */
+static __always_inline bool is_settled(const struct fos1_flow *flow)
+{
+	const u32 both = FOS1_FLOW_FROM_A | FOS1_FLOW_FROM_B;
+	u32 bits = flow->bits;
+
+	return (bits & both) == both && (bits & FLOW_ALLOWED) &&
+	       bpf_ktime_get_coarse_ns() - flow->seen_ns <= FLOW_REFRESH_NS;
+}
+
+/* The rules that a packet of a settled flow passes by; false if that has to be
  * found out, or written down.
  */
 static __always_inline bool passes_by(const struct fos1_flow *flow,
 				      bool source_is_a, const struct hook *hook,
 				      u32 *rules)
 {
-	const u32 both = FOS1_FLOW_FROM_A | FOS1_FLOW_FROM_B;
-	u32 bits = flow->bits, way = hook->way;
+	u32 way = hook->way;
 	u32 origin = source_is_a ? FOS1_FLOW_ALLOWED_A : FOS1_FLOW_ALLOWED_B;
 
-	if ((bits & both) != both || !(bits & FLOW_ALLOWED) ||
-	    bpf_ktime_get_coarse_ns() - flow->seen_ns > FLOW_REFRESH_NS)
-		return false;
-	if (bits & origin)
+	if (flow->bits & origin)
 		return remembered(flow, stage_of(way), hook->key->id,
 				  hook->version, rules);
 	if (!remembered(flow, stage_of(!way), hook->key->id,
@@ -104,7 +110,8 @@ __noinline int policy_is_known(struct fos1_place *place, u32 place_id,
 	hook.version = version_at(place, way);
 	source_is_a_end = source_is_a(packet);
 	flow = find_settled(packet, source_is_a_end);
-	return flow && passes_by(flow, source_is_a_end, &hook, &rules) &&
+	return flow && is_settled(flow) &&
+	       passes_by(flow, source_is_a_end, &hook, &rules) &&
 	       count_known(&hook, rules, bytes);
 }
 
