@@ -188,8 +188,9 @@ def test_others_rules_are_not_passed_by(fast: Site, near: str, far: str) -> None
     family = "ip6" if ":" in near else "ip"
     with talk(fast.wan, near, fast.lan, far) as made:
         assert goes_fast(fast, made)
-        chain = f"add table {family} t; add chain {family} t c {{ type filter hook forward priority 0; }}; "
-        fast.router.namespace.run("nft", chain + f"add rule {family} t c udp dport {PORT} drop")
+        chain = f"add chain {family} t c {{ type filter hook forward priority 0; }}"
+        rule = f"add rule {family} t c udp dport {PORT} drop"
+        fast.router.namespace.run("nft", f"add table {family} t; {chain}; {rule}")
         assert not made.goes(), "at once, and without the daemon"
         fast.router.namespace.run("nft", "flush ruleset")
         until(lambda: made.goes() and goes_fast(fast, made), 5)
