@@ -30,7 +30,14 @@ from fos1d.kinds.network_policy import Route as RouteSpec
 from fos1d.kinds.policy_compiled import Compiled, as_far_as_it_goes, compiled_rules
 from fos1d.kinds.policy_gaps import tell_gaps
 from fos1d.kinds.policy_interfaces import fast_places, interface_entries
-from fos1d.kinds.policy_places import Place, Places, places_of, selects
+from fos1d.kinds.policy_places import (
+    Place,
+    Places,
+    nothing_selected,
+    places_of,
+    selects,
+    shown_selection,
+)
 from fos1d.kinds.policy_rules import PolicyRules, RuleSource, Selected, policy_rules
 from fos1d.kinds.policy_workload_effects import CHANGING, CHANGING_ORDER, changing, changing_at
 from fos1d.kinds.program_knobs import Knobs, lifeline_knobs
@@ -63,7 +70,6 @@ CGROUP = {
 }
 XDP = BuiltIn("xdp_policy", "fos1_xdp_policy")
 INTERFACES = "policy_interfaces"
-MOST_SHOWN = 5
 OPERATOR = (1).to_bytes(4, "little")
 # Among ours on a hook: after address translation on the way in, before it on the way out.
 ORDER = {Hook.TC_INGRESS: 6, Hook.TC_EGRESS: 2}
@@ -94,9 +100,9 @@ def lower_policies(here: Iterable[Accepted], context: Context, lowered: Lowered)
     active = [one for one in policies if one in found or one.id in places.awaiting]
     for accepted in policies:
         if not places.selected[accepted.id]:
-            lowered.selects_nothing(accepted.id, *_nothing_selected(accepted))
+            lowered.selects_nothing(accepted.id, *nothing_selected(accepted))
         else:
-            lowered.selects(accepted.id, _selection(places.selected[accepted.id]))
+            lowered.selects(accepted.id, shown_selection(places.selected[accepted.id]))
     if not active:
         return PolicyView(places=places)
     tell_gaps(found, places, context.facts, lowered)
@@ -125,22 +131,6 @@ def _is_judging(accepted: Accepted) -> bool:
             return spec.policy_type != "nat"
         case _:
             return False
-
-
-def _selection(places: Sequence[Place]) -> str:
-    shown = ", ".join(place.name for place in places[:MOST_SHOWN])
-    more = len(places) - MOST_SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _nothing_selected(accepted: Accepted) -> tuple[str, str]:
-    resource = accepted.declaration.resource
-    selector = resource.spec.selector if isinstance(resource, EBPFNetworkPolicy) else None
-    if selector and selector.interfaces:
-        globs = "`, `".join(selector.interfaces)
-        message = f"no interface `{globs}` now; it is in force when one appears"
-        return "NoMatchingInterfaces", message
-    return "NoMatchingWorkloads", "no local workload has such labels now"
 
 
 # Rules

@@ -21,6 +21,7 @@ from fos1d.model.identity import ResourceId
 from fos1d.model.workload import Workload
 
 LOOPBACK = 772
+MOST_SHOWN = 5
 CGROUP = PlaceKind.PLACE_CGROUP
 
 Policy: TypeAlias = EBPFNetworkPolicy | EBPFContainerPolicy
@@ -175,3 +176,21 @@ def selects(
     elif not namespaces.selects(workload.namespace_labels):
         return False
     return pods is None or pods.selects(labels)
+
+
+def shown_selection(places: Sequence[Place]) -> str:
+    """Return the places that a policy selects, for people."""
+    shown = ", ".join(place.name for place in places[:MOST_SHOWN])
+    more = len(places) - MOST_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def nothing_selected(accepted: Accepted) -> tuple[str, str]:
+    """Return the reason and message where a policy selects nothing."""
+    resource = accepted.declaration.resource
+    selector = resource.spec.selector if isinstance(resource, EBPFNetworkPolicy) else None
+    if selector and selector.interfaces:
+        globs = "`, `".join(selector.interfaces)
+        message = f"no interface `{globs}` now; it is in force when one appears"
+        return "NoMatchingInterfaces", message
+    return "NoMatchingWorkloads", "no local workload has such labels now"

@@ -21,7 +21,8 @@ from tests.applied import program
 from tests.flow import steady_flow
 from tests.lab import Namespace
 from tests.netns.conftest import LAN4, LAN6, WAN4, WAN6, Site
-from tests.netns.talk import family_of, in_force, network_policy, settled
+from tests.netns.sockets import family_of
+from tests.netns.talk import in_force, network_policy, settled
 from tests.running import until
 
 pytestmark = pytest.mark.netns
