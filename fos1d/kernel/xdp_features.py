@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Iterator
 from enum import IntFlag
 
@@ -12,6 +13,8 @@ from pyroute2.netlink.generic import GenericNetlinkSocket
 
 FAMILY, DEV_GET = "netdev", 1
 KNOWN = 7
+CHANGES, UNKNOWN = "mgmt", (errno.ENOENT, errno.EOPNOTSUPP)
+NETLINK_GENERIC, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 16, 270, 1
 
 
 class XdpFeature(IntFlag):
@@ -43,7 +46,7 @@ class XdpFeatures:
         try:
             return dict(_features(self._opened()))
         except NetlinkError as error:
-            if error.code in (errno.ENOENT, errno.EOPNOTSUPP):
+            if error.code in UNKNOWN:
                 return {}
             raise
 
@@ -57,6 +60,22 @@ class XdpFeatures:
         """Close the socket."""
         if self._netlink is not None:
             self._netlink.close()
+
+
+def driver_socket() -> socket.socket | None:
+    """Return a socket that hears of changed features; None where the kernel does not tell."""
+    try:
+        with GenericNetlinkSocket() as netlink:
+            netlink.bind(FAMILY, _Device)
+            group = netlink.mcast_groups[CHANGES]
+    except NetlinkError as error:
+        if error.code in UNKNOWN:
+            return None
+        raise
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC)
+    made.bind((0, 0))
+    made.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+    return made
 
 
 def _features(netlink: GenericNetlinkSocket) -> Iterator[tuple[int, XdpFeature]]:
