@@ -145,7 +145,10 @@ class _Walk:
             key=lambda attachment: attachment.order,
         )
         for attachment in attached:
-            yield from self._chained(self._program(attachment.program))
+            for program in self._chained(self._program(attachment.program)):
+                # The fast path says the same as the policies' other programs, or nothing.
+                if (program.family, hook) != (SHARED, Hook.XDP):
+                    yield program
 
     def _chained(self, first: Program) -> list[Program]:
         chain = first.successor.chain if first.successor else ""

@@ -1,4 +1,4 @@
-"""The story: before, a push, traffic, a bad push, a foreign hand, a kill -9, a newcomer, a policy."""
+"""The story: before, a push, traffic, a bad push, a foreign hand, a kill, a newcomer, a policy."""
 
 from __future__ import annotations
 
