@@ -189,6 +189,7 @@ def test_peers_by_label_follow_containers(dock: Dock) -> None:
     database = dock.container("db", "--label=app=db", "--network=net", "--ip=10.77.0.5")
     assert database("serve", "0.0.0.0", OPEN)
     until(lambda: dock.selects("enpol/db", "db"), 5)
+    dock.ready("enpol", "db")
 
     def reaches(made: Resident) -> bool:
         return bool(made("connects", "10.77.0.5", OPEN) == "")
