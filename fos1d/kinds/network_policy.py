@@ -74,6 +74,11 @@ class PolicyRule(Model):
         """Whether the rule matches all traffic."""
         return not self.peers and not self.ports
 
+    @property
+    def decides(self) -> bool:
+        """Whether no later rule is asked about what the rule matches."""
+        return self.action in ("allow", "deny")
+
     def combinations(self) -> Iterator[Fault]:
         """Yield what is wrong with these fields together."""
         if self.action == "mark" and self.mark is None:
@@ -190,10 +195,13 @@ class EBPFNetworkPolicy(Model):
             yield Fault(("spec",), "does nothing: it has neither ingress nor egress rules")
         for direction, rules in spec.directions():
             yield from _rule_remarks(("spec", direction), rules)
+            if spec.policy_type == "filtering" and rules and not any(r.decides for r in rules):
+                message = "decides nothing, so what no other policy allows is denied"
+                yield Fault(("spec", direction), f"{message}; `- action: allow` would let it pass")
 
 
 def _rule_remarks(loc: tuple[str, str], rules: tuple[PolicyRule, ...]) -> Iterator[Fault]:
-    order = [(rule.matches_all, rule.action in ("allow", "deny")) for rule in rules]
+    order = [(rule.matches_all, rule.decides) for rule in rules]
     if found := unreachable(order):
         index, earlier = found
         message = f"is never reached, nor what follows: {loc[1]}[{earlier}] decides about the rest"
