@@ -103,6 +103,8 @@ class Route(Model):
             yield Fault((), "leads nowhere; give nextHop, interface, table or mark")
         if self.table is not None and (self.next_hop or self.interface):
             yield Fault(("table",), "excludes nextHop and interface, which the table decides")
+        if self.mark == 0:
+            yield Fault(("mark",), "0 marks nothing; write 1 or more")
 
 
 class NetworkPolicySpec(Model):
