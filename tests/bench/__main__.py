@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[bool], Table]] = {
     "legitimate": legit.legitimate,
     "policy": policy.policy,
     "policy6": policy.policy6,
+    "growth": policy.growth,
     "workload": workload.workload,
     "rules": rules_load.rules_load,
     "bandwidth": bandwidth.bandwidth,
