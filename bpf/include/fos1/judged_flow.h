@@ -304,15 +304,18 @@ __noinline int policy_flow_begin(struct packet *packet, struct seen *seen)
 	return 0;
 }
 
-__noinline int policy_flow_settle(struct packet *packet, union flow_key *key)
+/* The key is copied, since Linux 6.1 takes none that a function was given. */
+__noinline int policy_flow_settle(struct packet *packet, union flow_key *given)
 {
 	struct fos1_flow *flow;
+	union flow_key key;
 
-	if (!packet || !key)
+	if (!packet || !given)
 		return 0;
-	flow = packet->is_v6 ? bpf_map_lookup_elem(&new_flows6, &key->v6)
-			     : bpf_map_lookup_elem(&new_flows4, &key->v4);
-	if (flow && !flow_settle(packet, key, flow))
+	key = *given;
+	flow = packet->is_v6 ? bpf_map_lookup_elem(&new_flows6, &key.v6)
+			     : bpf_map_lookup_elem(&new_flows4, &key.v4);
+	if (flow && !flow_settle(packet, &key, flow))
 		count(FOS1_NOTE_FLOWS_FULL, 0);
 	return 0;
 }
