@@ -15,7 +15,6 @@ enum answer_bit { ANSWER_ALLOWED = 0x10000 };
 struct visit {
 	struct walk walk;
 	struct asked *asked;
-	u32 answer;
 };
 
 static __always_inline bool decides(const struct fos1_policy_rule *rule)
@@ -74,13 +73,13 @@ static long visit_rule(u32 step, void *context)
 	if (!rule)
 		return 1;
 	if (decides(rule)) {
-		visit->answer = answer_of(rule, number);
+		visit->asked->answer = answer_of(rule, number);
 		return 1;
 	}
 	if (!visit->asked->acts || rule_acts(rule, at, visit->asked))
 		return 0;
 	visit->asked->is_exceeded = true;
-	visit->answer = 0;
+	visit->asked->answer = 0;
 	return 1;
 }
 
@@ -118,20 +117,20 @@ __noinline int policy_ask(struct asked *asked)
 	if (!asked)
 		return 0;
 	visit.asked = asked;
-	visit.answer = policy_forget(default_answer(asked));
+	asked->answer = policy_forget(default_answer(asked));
 	if (asked->acts)
 		wanted |= FOS1_PLACE_EFFECTS;
 	chain = asked->question.chain;
 	head = bpf_map_lookup_elem(&policy_heads, &chain);
 	if (!(asked->flags & wanted) || !head)
-		return visit.answer;
+		return asked->answer;
 	if (walk_begin(&visit.walk, &asked->question, head) &&
 	    !(asked->flags & FOS1_PLACE_EFFECTS))
 		answer = answer_by_slot(&visit.walk);
 	if (answer)
 		return answer;
 	bpf_loop(CLASSIFY_STEPS, visit_rule, &visit, 0);
-	return visit.answer;
+	return asked->answer;
 }
 
 #endif

@@ -62,10 +62,10 @@ struct walk {
 	u32 word_at[CLASSIFY_VECTORS];
 	u64 words;
 	u64 rules;
-	u32 summary;
-	u32 summaries;
-	u32 word;
 	u32 rule_base;
+	u16 word;
+	u8 summary;
+	u8 summaries;
 };
 
 /* Number of bits set; BPF has no instruction for it. */

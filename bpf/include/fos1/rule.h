@@ -87,12 +87,14 @@ enum rule_limit {
 };
 
 /* What is asked of one chain, and what its rules want done: the indexes in
- * policy_rules of those that log; the DSCP and the route's number, plus one.
+ * policy_rules of those that log; the DSCP and the route's number, plus one;
+ * the answer so far.
  */
 struct asked {
 	struct question question;
 	u32 flags;
 	u32 bytes;
+	u32 answer;
 	u32 route_plus_1;
 	bool acts;
 	bool is_exceeded;
