@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.applied import HEAD
 
-PYTHON = "/usr/local/lib/fos1d/bin/python"
+PYTHON = "/usr/bin/python3"
 SLICE, PORT = "shop.slice", 9
 
 # Every kind of rule, for both ways of an interface; only pings of some may come in.
