@@ -8,6 +8,7 @@ BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_HEADERS := $(wildcard bpf/include/fos1/*.h)
 BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=fos1d/objects/%.bpf.o)
 PREFIX ?= /usr/local
+WORKERS ?= $(if $(filter 1,$(shell nproc)),0,2)
 MULTIARCH = $(shell gcc -print-multiarch 2>/dev/null)
 BPF_FLAGS = -O2 -g -Wall -Wextra -Werror -mcpu=v3 -target bpf -Ibpf/include \
 	-I/usr/include/$(MULTIARCH) -ffile-prefix-map=$(CURDIR)=.
@@ -21,9 +22,9 @@ help:
 demo: setup
 	@$(PY) -m tests.demo
 
-## sudo make test     all tests; without root those that need none
+## sudo make test     all tests; without root those that need none; TESTS=path, WORKERS=2
 test: setup
-	@$(PY) -m pytest -q $(TESTS)
+	@$(PY) -m pytest -q -n $(WORKERS) $(TESTS)
 
 ## make check         linters, types, import layers, formatting of C, generated files
 check: setup

@@ -19,6 +19,14 @@ enum tc_flow_size {
 	HEADERS_BYTES = 256,
 };
 
+/* What a new connection on the ports of an old one does not wipe: what XDP
+ * counts, and what policies have just decided.
+ */
+enum tc_flow_bits {
+	KEPT_BITS = FOS1_FLOW_COUNTED | FOS1_FLOW_ALLOWED_A |
+		    FOS1_FLOW_ALLOWED_B,
+};
+
 /* Who opened the connection, if this segment tells: a SYN is from the opener,
  * a SYN with ACK from the other end.
  */
@@ -37,8 +45,7 @@ static __always_inline void restart(const struct packet *packet,
 {
 	if (packet->tcp_flags & TCP_ACK)
 		bits |= FOS1_FLOW_FROM_A | FOS1_FLOW_FROM_B;
-	ref->flow->bits = bits | (ref->flow->bits & FOS1_FLOW_COUNTED);
-	ref->flow->created_ns = now_ns;
+	ref->flow->bits = bits | (ref->flow->bits & KEPT_BITS);
 	ref->flow->seen_ns = now_ns;
 }
 

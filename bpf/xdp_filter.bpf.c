@@ -6,7 +6,7 @@
  */
 #include <fos1/blacklist.h>
 #include <fos1/flow.h>
-#include <fos1/fragment.h>
+#include <fos1/datagram.h>
 #include <fos1/parse.h>
 #include <fos1/source.h>
 #include <fos1/types.h>

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-Record = list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]
+Record = list["tuple[str, str] | tuple[str, str, tuple[int, ...]] | tuple[str, Record]"]
 
 
 class MapShape(NamedTuple):
@@ -42,6 +42,23 @@ class FlowBit(IntEnum):
     OPENED_BY_A = 32
     OPENED_BY_B = 64
     COUNTED = 128
+    ALLOWED_A = 256
+    ALLOWED_B = 512
+
+
+class JudgedBit(IntEnum):
+    """enum fos1_judged_bit."""
+
+    JUDGED_RULE = 32767
+    JUDGED_STATEFUL = 32768
+    JUDGED_SHIFT = 16
+
+
+class Lifeline(IntEnum):
+    """enum fos1_lifeline."""
+
+    LIFELINE_SHIFT = 16
+    LIFELINE_ASKS = 16777216
 
 
 class Lifetime(IntEnum):
@@ -54,6 +71,60 @@ class Lifetime(IntEnum):
     OTHER_S = 600
 
 
+class LimitsFlag(IntEnum):
+    """enum fos1_limits_flag."""
+
+    LIMITS_ACCOUNTED = 1
+    LIMITS_DEVICES = 2
+    LIMITS_DEVICES_ALLOWED = 4
+
+
+class PlaceFlag(IntEnum):
+    """enum fos1_place_flag."""
+
+    PLACE_POLICED = 1
+    PLACE_EFFECTS = 2
+    PLACE_DEFAULT_DENY = 4
+    PLACE_STATEFUL = 8
+    PLACE_ROUTER = 16
+    PLACE_TAKES_FRAMES = 32
+
+
+class PlaceKind(IntEnum):
+    """enum fos1_place_kind."""
+
+    PLACE_INTERFACE = 1
+    PLACE_CGROUP = 2
+
+
+class PolicyAction(IntEnum):
+    """enum fos1_policy_action."""
+
+    ACT_ALLOW = 1
+    ACT_DENY = 2
+    ACT_LOG = 3
+    ACT_MARK = 4
+    ACT_LIMIT = 5
+    ACT_ROUTE = 6
+
+
+class PolicyChain(IntEnum):
+    """enum fos1_policy_chain."""
+
+    CHAIN_IN = 0
+    CHAIN_OUT = 1
+    CHAIN_RECEIVE = 2
+    CHAIN_SEND = 3
+    CHAINS = 4
+
+
+class PolicyRuleFlag(IntEnum):
+    """enum fos1_policy_rule_flag."""
+
+    RULE_STATEFUL = 1
+    RULE_LIMITED = 2
+
+
 class Reason(IntEnum):
     """enum fos1_reason."""
 
@@ -61,21 +132,38 @@ class Reason(IntEnum):
     PASS_NOT_IP = 1
     PASS_ESTABLISHED = 2
     PASS_ADOPTED = 3
-    DROP_BLACKLIST = 4
-    DROP_RATE_LIMIT = 5
-    DROP_RATE_LIMIT_CROWD = 6
-    DROP_NO_FLOW = 7
-    DROP_SYN_FLOOD = 8
-    DROP_ICMP_FLOOD = 9
-    DROP_UDP_FLOOD = 10
-    DROP_CONNECTIONS_PER_SECOND = 11
-    DROP_CONNECTIONS_PER_IP = 12
-    DROP_MALFORMED = 13
-    DROP_TINY_FRAGMENT = 14
-    DROP_TOO_DEEP = 15
-    NOTE_FLOWS_FULL = 16
-    NOTE_CHAIN_BROKEN = 17
-    REASONS = 18
+    PASS_VITAL = 4
+    PASS_RELATED = 5
+    PASS_FAST_PATH = 6
+    DROP_BLACKLIST = 7
+    DROP_RATE_LIMIT = 8
+    DROP_RATE_LIMIT_CROWD = 9
+    DROP_NO_FLOW = 10
+    DROP_SYN_FLOOD = 11
+    DROP_ICMP_FLOOD = 12
+    DROP_UDP_FLOOD = 13
+    DROP_CONNECTIONS_PER_SECOND = 14
+    DROP_CONNECTIONS_PER_IP = 15
+    DROP_MALFORMED = 16
+    DROP_TINY_FRAGMENT = 17
+    DROP_TOO_DEEP = 18
+    DROP_POLICY = 19
+    DROP_CONTAINER_POLICY = 20
+    DROP_RULE_LIMIT = 21
+    DROP_WORKLOAD_LIMIT = 22
+    NOTE_FLOWS_FULL = 23
+    NOTE_CHAIN_BROKEN = 24
+    NOTE_COUNTERS_FULL = 25
+    NOTE_EVENTS_FULL = 26
+    NOTE_ROUTE_FAILED = 27
+    REASONS = 28
+
+
+class Service(IntEnum):
+    """enum fos1_service."""
+
+    SERVICE_SHIFT = 16
+    SERVICE_LATER = 256
 
 
 class Size(IntEnum):
@@ -93,7 +181,29 @@ class Size(IntEnum):
     TRACKED_INTERFACES = 1024
     CONNECTION_SOURCES = 65536
     CHAIN_SLOTS = 32
+    POLICY_RULES = 16384
+    TREE_LEVELS = 6
+    TREE32_KEYS = 16
+    TREE32_FANOUT = 17
+    TREE128_KEYS = 8
+    TREE128_FANOUT = 9
+    RULE_COUNTERS = 65536
+    POLICY_PLACES = 16384
+    POLICY_INTERFACES = 1024
+    FRAGMENTS = 8192
+    OPERATOR_FLOWS = 256
+    EVENTS_BYTES = 262144
     FRAGMENTED = 4096
+
+
+class Stage(IntEnum):
+    """enum fos1_stage."""
+
+    STAGE_IN = 0
+    STAGE_OUT = 1
+    STAGE_RECEIVE = 2
+    STAGE_SEND = 3
+    STAGES = 4
 
 
 class Time(IntEnum):
@@ -103,11 +213,40 @@ class Time(IntEnum):
     NS_PER_SECOND = 1000000000
 
 
+class Vector(IntEnum):
+    """enum fos1_vector."""
+
+    VECTOR_AT = 536870911
+    VECTOR_ALL = 536870912
+    VECTOR_ONE = 1073741824
+
+
+BANDWIDTH: Record = [
+    ("next_at", "<u8"),
+    ("dropped_at", "<u8"),
+]
+
+DATAGRAM_KEY: Record = [
+    ("source", ">u4", (4,)),
+    ("dest", ">u4", (4,)),
+    ("id", ">u4"),
+]
+
+DEVICE_KEY: Record = [
+    ("cgroup", "<u8"),
+    ("type", "<u4"),
+    ("major", "<u4"),
+    ("minor", "<u4"),
+    ("pad", "<u4"),
+]
+
 FLOW: Record = [
-    ("created_ns", "<u8"),
     ("seen_ns", "<u8"),
     ("bits", "<u4"),
-    ("generation", "<u4"),
+    ("pad", "<u4"),
+    ("judged_place", "<u4", (4,)),
+    ("judged_version", "<u4", (4,)),
+    ("judged_rules", "<u4", (4,)),
 ]
 
 FLOW4_KEY: Record = [
@@ -128,15 +267,105 @@ FLOW6_KEY: Record = [
     ("pad", "<u1", (3,)),
 ]
 
+FRAGMENT: Record = [
+    ("seen_ns", "<u8"),
+    ("source_port", ">u2"),
+    ("dest_port", ">u2"),
+    ("protocol", "<u1"),
+    ("icmp_type", "<u1"),
+    ("icmp_code", "<u1"),
+    ("pad", "<u1"),
+]
+
 FRAGMENT_KEY: Record = [
     ("source", ">u4", (4,)),
     ("dest", ">u4", (4,)),
     ("id", ">u4"),
+    ("next", "<u1"),
+    ("pad", "<u1", (3,)),
+]
+
+INDEX: Record = [
+    ("levels", "<u4"),
+    ("intervals", "<u4"),
+    ("level_base", "<u4", (6,)),
+]
+
+LIMITS: Record = [
+    ("in_bits_per_s", "<u8"),
+    ("out_bits_per_s", "<u8"),
+    ("in_burst", "<u8"),
+    ("out_burst", "<u8"),
+    ("connection_cost", "<u8"),
+    ("connection_depth", "<u8"),
+    ("max_connections", "<u4"),
+    ("flags", "<u4"),
 ]
 
 NEWCOMERS: Record = [
     ("second_began_ns", "<u8"),
     ("count", "<u8"),
+]
+
+PLACE: Record = [
+    ("vector", "<u4", (4,)),
+    ("flags", "<u4", (4,)),
+]
+
+PLACE_KEY: Record = [
+    ("kind", "<u4"),
+    ("pad", "<u4"),
+    ("id", "<u8"),
+]
+
+POLICY_CHAIN_HEAD: Record = [
+    ("words", "<u4"),
+    ("summary_words", "<u4"),
+    ("vector_base", "<u4"),
+    ("rule_base", "<u4"),
+    ("peer4", INDEX),
+    ("peer6", INDEX),
+    ("service", INDEX),
+    ("pad", "<u4", (4,)),
+]
+
+POLICY_EVENT: Record = [
+    ("time_ns", "<u8"),
+    ("counter", "<u8"),
+    ("place_id", "<u8"),
+    ("source", ">u4", (4,)),
+    ("dest", ">u4", (4,)),
+    ("source_port", ">u2"),
+    ("dest_port", ">u2"),
+    ("bytes", "<u4"),
+    ("ifindex", "<u4"),
+    ("kind", "<u1"),
+    ("chain", "<u1"),
+    ("reason", "<u1"),
+    ("protocol", "<u1"),
+    ("is_v6", "<u1"),
+    ("icmp_type", "<u1"),
+    ("icmp_code", "<u1"),
+    ("tcp_flags", "<u1"),
+    ("pad", "<u4"),
+]
+
+POLICY_ROUTE: Record = [
+    ("ifindex", "<u4"),
+    ("table", "<u4"),
+    ("mark", "<u4"),
+    ("pad", "<u4"),
+    ("next_hop", ">u4", (4,)),
+]
+
+POLICY_RULE: Record = [
+    ("counter", "<u8"),
+    ("byte_cost", "<u8"),
+    ("depth", "<u8"),
+    ("action", "<u1"),
+    ("dscp", "<u1"),
+    ("flags", "<u2"),
+    ("route", "<u4"),
 ]
 
 SET4_BLOCK: Record = [
@@ -159,6 +388,11 @@ SET6_NODE: Record = [
     ("low", "<u8", (8,)),
 ]
 
+SOCKET: Record = [
+    ("cgroup", "<u8"),
+    ("netns", "<u8"),
+]
+
 SOURCE: Record = [
     ("packets_at", "<u8"),
     ("syns_at", "<u8"),
@@ -176,22 +410,156 @@ TRACKING: Record = [
     ("since_ns", "<u8"),
 ]
 
+TREE32_NODE: Record = [
+    ("keys", "<u4", (16,)),
+]
+
+USAGE: Record = [
+    ("in", STAT),
+    ("out", STAT),
+    ("limited_in", STAT),
+    ("limited_out", STAT),
+    ("marked", "<u8"),
+    ("connections", "<u8"),
+    ("refused_in", "<u8"),
+    ("refused_out", "<u8"),
+    ("devices_refused", "<u8"),
+    ("denied", "<u8"),
+]
+
+WORKLOAD: Record = [
+    ("in", BANDWIDTH),
+    ("out", BANDWIDTH),
+    ("connections_at", "<u8"),
+]
+
 MAPS: dict[str, dict[str, MapShape]] = {
+    "cgroup_connect": {
+        "workload_buckets": MapShape(1, 8, 40, 16384, 1),
+        "workload_connections": MapShape(1, 8, 8, 16384, 1),
+        "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
+        "workload_sockets": MapShape(1, 8, 16, 262144, 1),
+        "workload_usage": MapShape(5, 8, 112, 16384, 1),
+    },
+    "cgroup_device": {
+        "workload_buckets": MapShape(1, 8, 40, 16384, 1),
+        "workload_devices": MapShape(1, 24, 4, 65536, 1),
+        "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
+        "workload_usage": MapShape(5, 8, 112, 16384, 1),
+    },
+    "cgroup_policy": {
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
+        "operator_flows4": MapShape(1, 16, 4, 256, 0),
+        "operator_flows6": MapShape(1, 40, 4, 256, 0),
+        "policed_since": MapShape(1, 16, 8, 16384, 1),
+        "policy_events": MapShape(27, 0, 0, 262144, 0),
+        "policy_heads": MapShape(2, 4, 128, 4, 1024),
+        "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
+        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_places": MapShape(1, 16, 32, 16384, 1),
+        "policy_rules": MapShape(2, 4, 32, 1, 1024),
+        "policy_slots": MapShape(2, 4, 4, 65536, 0),
+        "policy_tree128": MapShape(2, 4, 128, 1, 1024),
+        "policy_tree32": MapShape(2, 4, 64, 1, 1024),
+        "policy_words": MapShape(2, 4, 8, 1, 1024),
+        "rule_buckets": MapShape(1, 8, 8, 65536, 1),
+        "rule_slots": MapShape(1, 8, 4, 65536, 1),
+        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
+        "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
+        "rule_stats": MapShape(6, 4, 16, 65536, 0),
+        "stats": MapShape(6, 4, 16, 28, 0),
+        "workload_buckets": MapShape(1, 8, 40, 16384, 1),
+        "workload_connections": MapShape(1, 8, 8, 16384, 1),
+        "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
+        "workload_usage": MapShape(5, 8, 112, 16384, 1),
+    },
+    "cgroup_release": {
+        "workload_buckets": MapShape(1, 8, 40, 16384, 1),
+        "workload_connections": MapShape(1, 8, 8, 16384, 1),
+        "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
+        "workload_sockets": MapShape(1, 8, 16, 262144, 1),
+        "workload_usage": MapShape(5, 8, 112, 16384, 1),
+    },
+    "sock_count": {
+        "workload_buckets": MapShape(1, 8, 40, 16384, 1),
+        "workload_connections": MapShape(1, 8, 8, 16384, 1),
+        "workload_limits_of": MapShape(1, 8, 56, 16384, 1),
+        "workload_sockets": MapShape(1, 8, 16, 262144, 1),
+        "workload_usage": MapShape(5, 8, 112, 16384, 1),
+    },
     "tc_flow": {
-        "flows4": MapShape(1, 16, 24, 65536, 0),
-        "flows6": MapShape(1, 40, 24, 65536, 0),
-        "new_flows4": MapShape(9, 16, 24, 65536, 0),
-        "new_flows6": MapShape(9, 40, 24, 65536, 0),
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
+    },
+    "tc_policy": {
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
+        "operator_flows4": MapShape(1, 16, 4, 256, 0),
+        "operator_flows6": MapShape(1, 40, 4, 256, 0),
+        "policed_since": MapShape(1, 16, 8, 16384, 1),
+        "policy_events": MapShape(27, 0, 0, 262144, 0),
+        "policy_heads": MapShape(2, 4, 128, 4, 1024),
+        "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
+        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_places": MapShape(1, 16, 32, 16384, 1),
+        "policy_routes": MapShape(2, 4, 32, 1, 1024),
+        "policy_rules": MapShape(2, 4, 32, 1, 1024),
+        "policy_slots": MapShape(2, 4, 4, 65536, 0),
+        "policy_tree128": MapShape(2, 4, 128, 1, 1024),
+        "policy_tree32": MapShape(2, 4, 64, 1, 1024),
+        "policy_words": MapShape(2, 4, 8, 1, 1024),
+        "rule_buckets": MapShape(1, 8, 8, 65536, 1),
+        "rule_slots": MapShape(1, 8, 4, 65536, 1),
+        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
+        "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
+        "rule_stats": MapShape(6, 4, 16, 65536, 0),
+        "stats": MapShape(6, 4, 16, 28, 0),
+    },
+    "tc_workload": {
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
+        "operator_flows4": MapShape(1, 16, 4, 256, 0),
+        "operator_flows6": MapShape(1, 40, 4, 256, 0),
+        "policed_since": MapShape(1, 16, 8, 16384, 1),
+        "policy_events": MapShape(27, 0, 0, 262144, 0),
+        "policy_heads": MapShape(2, 4, 128, 4, 1024),
+        "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
+        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_places": MapShape(1, 16, 32, 16384, 1),
+        "policy_routes": MapShape(2, 4, 32, 1, 1024),
+        "policy_rules": MapShape(2, 4, 32, 1, 1024),
+        "policy_slots": MapShape(2, 4, 4, 65536, 0),
+        "policy_tree128": MapShape(2, 4, 128, 1, 1024),
+        "policy_tree32": MapShape(2, 4, 64, 1, 1024),
+        "policy_words": MapShape(2, 4, 8, 1, 1024),
+        "rule_buckets": MapShape(1, 8, 8, 65536, 1),
+        "rule_slots": MapShape(1, 8, 4, 65536, 1),
+        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
+        "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
+        "rule_stats": MapShape(6, 4, 16, 65536, 0),
+        "stats": MapShape(6, 4, 16, 28, 0),
     },
     "xdp_filter": {
         "chain": MapShape(3, 4, 4, 32, 0),
         "connections": MapShape(9, 8, 4, 65536, 0),
         "crowds": MapShape(2, 4, 40, 4097, 0),
-        "flows4": MapShape(1, 16, 24, 65536, 0),
-        "flows6": MapShape(1, 40, 24, 65536, 0),
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
         "fragments": MapShape(9, 36, 8, 4096, 0),
-        "new_flows4": MapShape(9, 16, 24, 65536, 0),
-        "new_flows6": MapShape(9, 40, 24, 65536, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
         "newcomers": MapShape(2, 4, 16, 1, 0),
         "set4_blocks": MapShape(2, 4, 32, 1, 1024),
         "set4_leaves": MapShape(2, 4, 8, 1, 1024),
@@ -199,7 +567,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "set6_filter": MapShape(2, 4, 8, 262144, 1024),
         "set6_nodes": MapShape(2, 4, 128, 1, 1024),
         "sources": MapShape(9, 8, 40, 65536, 0),
-        "stats": MapShape(6, 4, 16, 18, 0),
+        "stats": MapShape(6, 4, 16, 28, 0),
         "tracking": MapShape(9, 4, 8, 1024, 0),
         "user4_0": MapShape(11, 8, 4, 1, 1),
         "user4_1": MapShape(11, 8, 4, 1, 1),
@@ -210,11 +578,70 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "user6_2": MapShape(11, 20, 4, 1, 1),
         "user6_3": MapShape(11, 20, 4, 1, 1),
     },
+    "xdp_policy": {
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
+        "operator_flows4": MapShape(1, 16, 4, 256, 0),
+        "operator_flows6": MapShape(1, 40, 4, 256, 0),
+        "policed_since": MapShape(1, 16, 8, 16384, 1),
+        "policy_events": MapShape(27, 0, 0, 262144, 0),
+        "policy_heads": MapShape(2, 4, 128, 4, 1024),
+        "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
+        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_places": MapShape(1, 16, 32, 16384, 1),
+        "policy_rules": MapShape(2, 4, 32, 1, 1024),
+        "policy_slots": MapShape(2, 4, 4, 65536, 0),
+        "policy_tree128": MapShape(2, 4, 128, 1, 1024),
+        "policy_tree32": MapShape(2, 4, 64, 1, 1024),
+        "policy_words": MapShape(2, 4, 8, 1, 1024),
+        "rule_buckets": MapShape(1, 8, 8, 65536, 1),
+        "rule_slots": MapShape(1, 8, 4, 65536, 1),
+        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
+        "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
+        "rule_stats": MapShape(6, 4, 16, 65536, 0),
+        "stats": MapShape(6, 4, 16, 28, 0),
+    },
 }
 
 KNOBS: dict[str, dict[str, Knob]] = {
+    "cgroup_connect": {
+
+    },
+    "cgroup_device": {
+
+    },
+    "cgroup_policy": {
+        "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),
+        "failsafe_port": Knob(4, 16, "ports that policies never close to the router: fos1_lifeline, the protocol shifted, and the port in host order"),
+        "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
+        "limits_nobody": Knob(1, 1, "whether no workload has limits"),
+        "policy_generation": Knob(4, 1, "digest of the rules, by which flows know what judged them"),
+    },
+    "cgroup_release": {
+
+    },
+    "sock_count": {
+
+    },
     "tc_flow": {
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+    },
+    "tc_policy": {
+        "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),
+        "failsafe_port": Knob(4, 16, "ports that policies never close to the router: fos1_lifeline, the protocol shifted, and the port in host order"),
+        "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
+        "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+        "policy_generation": Knob(4, 1, "digest of the rules, by which flows know what judged them"),
+    },
+    "tc_workload": {
+        "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),
+        "failsafe_port": Knob(4, 16, "ports that policies never close to the router: fos1_lifeline, the protocol shifted, and the port in host order"),
+        "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
+        "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+        "policy_generation": Knob(4, 1, "digest of the rules, by which flows know what judged them"),
     },
     "xdp_filter": {
         "chain_next": Knob(4, 1, "slot of the program that follows"),
@@ -245,5 +672,11 @@ KNOBS: dict[str, dict[str, Knob]] = {
         "udp_depth": Knob(8, 1, "bucket time that a source may be ahead of its UDP rate"),
         "user4_lists": Knob(4, 1, "how many of the user's IPv4 maps are bound"),
         "user6_lists": Knob(4, 1, "how many of the user's IPv6 maps are bound"),
+    },
+    "xdp_policy": {
+        "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),
+        "failsafe_port": Knob(4, 16, "ports that policies never close to the router: fos1_lifeline, the protocol shifted, and the port in host order"),
+        "failsafe_ports": Knob(4, 1, "how many of failsafe_port are set"),
+        "policy_generation": Knob(4, 1, "digest of the rules, by which flows know what judged them"),
     },
 }

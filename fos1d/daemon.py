@@ -14,55 +14,45 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 
+from fos1d.equipment import kernel_of, options_of, place_of, places_of
 from fos1d.errors import Fos1Error, KernelError, SourceError
-from fos1d.inquiry import details_of, plan_view
+from fos1d.explain import explain
+from fos1d.inquiry import details_of, plan_view, snapshot_of
+from fos1d.kernel.connections import has_workloads, recount
 from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.monitor import LinkMonitor, PinMonitor
-from fos1d.kernel.port import RealKernel
+from fos1d.kernel.policy_counters import Gone, free_gone
+from fos1d.kernel.policy_events import PolicyEvents
+from fos1d.kernel.workloads.watch import WorkloadWatch
 from fos1d.kinds.admission import Admission
 from fos1d.model.identity import ResourceId
-from fos1d.model.snapshot import Blob, Snapshot
-from fos1d.narration import narrate, remarks_by_resource
-from fos1d.reconcile import Memory, Options, PassReport, enforce, read
+from fos1d.model.packet import LoggedPacket
+from fos1d.narration import is_news, narrate, remarks_by_resource, revision_of, world_after
+from fos1d.reconcile import Memory, PassReport, enforce, read
 from fos1d.report.api import ApiServer
 from fos1d.report.desk import Details, PlanView, Revision
 from fos1d.report.details import DetailFiles
 from fos1d.report.events import Event, Events, EventType
+from fos1d.report.explanation import Explanation, Question
 from fos1d.report.journal import Log
 from fos1d.report.ledger import Ledger
 from fos1d.report.notify import Notifier
+from fos1d.report.packets import packet_event
 from fos1d.report.server import Options as ApiOptions
 from fos1d.report.status import SourceStatus, World, statuses
-from fos1d.resident import Giver, be_thrifty, settle
+from fos1d.resident import Giver, settle
 from fos1d.settings import Settings
 from fos1d.source.follow import follow
 from fos1d.source.git import GitSource
 from fos1d.source.lastgood import LastGood
-from fos1d.source.lock import only_one
-from fos1d.source.objects import id_of
 from fos1d.source.open import open_source, read_once
 from fos1d.wakes import Wakes
 
 SWEEP_S = 30.0
+# From when a rule is known to be gone until its counter may be another's.
+REST_S = 1.0
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 CONTESTED_PAUSE_S = 5.0
-GIT_DIGITS = 40
-
-
-def options_of(settings: Settings) -> Options:
-    """Return what the settings say to a pass."""
-    ports = [
-        port.port
-        for port in settings.reconcile.failsafe_ports
-        if (port.direction, port.protocol) == ("in", "tcp")
-    ]
-    return Options(
-        settings.node.name,
-        settings.node.labels,
-        tuple(ports),
-        settings.kernel.max_flows,
-        settings.reconcile.prune_limit_percent,
-    )
 
 
 class Daemon:
@@ -81,17 +71,21 @@ class Daemon:
         self._last_good = LastGood(settings.paths.state)
         self._memory = Memory(in_force=self._last_good.load())
         self._kept = self._memory.in_force
-        self._kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
+        self._workloads = WorkloadWatch(places_of(settings), lambda: self._wakes.wake("workload"))
+        self._told: tuple[str, ...] = ()
+        self._kernel = kernel_of(settings, self._workloads.workloads)
         self._source = open_source(settings)
         self._follower = follow(self._source, lambda: self._wakes.wake("source"))
         self._snapshot = self._follower.snapshot
         self._links = LinkMonitor(lambda: self._wakes.wake("link"))
         self._pins = PinMonitor(self._kernel.bpffs, lambda: self._wakes.wake("pin"))
+        self._packets = PolicyEvents(self._kernel.bpffs, self._packet_logged, self._packets_lost)
         self._world = World(node=settings.node.name, started_s=time.time())
         self._world_changed = threading.Condition()
         self._confirmed = ""
         self._retry_s = FIRST_RETRY_S
         self._due: dict[str, float] = {}
+        self._gone: Gone = frozenset()
         self._stopping = threading.Event()
 
     # The loop
@@ -116,6 +110,8 @@ class Daemon:
             self._follower.stop()
             self._links.stop()
             self._pins.stop()
+            self._packets.stop()
+            self._workloads.stop()
         return 0
 
     def _listen(self) -> None:
@@ -123,7 +119,7 @@ class Daemon:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, lambda *_: self._wakes.wake("SIGHUP"))
         self._links.start()
-        for begin in (self._pins.start, self._follower.start):
+        for begin in (self._pins.start, self._workloads.start, self._follower.start):
             self._or_tell(begin)
 
     def _or_tell(self, work: Callable[[], None]) -> None:
@@ -137,6 +133,7 @@ class Daemon:
         self._wakes.wake("stop")
 
     def _turn(self) -> None:
+        self._packets.cover()
         now = time.monotonic()
         woken = self._wakes.wait(max(0.0, min(self._due.values()) - now))
         for work in woken.work:
@@ -159,11 +156,25 @@ class Daemon:
         if has_flows(self._kernel.bpffs):
             sweep(self._kernel.bpffs, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
             self._giver.give_back()
+        self._or_tell(self._free_rules)
+        self._or_tell(self._recount)
+
+    def _free_rules(self) -> None:
+        self._gone = free_gone(self._kernel.bpffs, self._gone)
+        if self._gone:
+            self._due["sweep"] = time.monotonic() + REST_S
+
+    def _recount(self) -> None:
+        root = self._kernel.cgroups.root()
+        if root is not None and has_workloads(self._kernel.bpffs):
+            recount(self._kernel.bpffs, root)
 
     def once(self) -> World:
         """Make one pass without watching anything; return what is known then."""
         self._snapshot = lambda: read_once(self._source)
+        self._workloads.look()
         self.make_pass()
+        self._workloads.stop()
         return self._world
 
     # A pass
@@ -176,12 +187,14 @@ class Daemon:
 
     def _pass(self) -> None:
         began = time.monotonic()
+        sweep_due = self._due.get("sweep", began + SWEEP_S)
         self._due = {"resync": began + self._settings.reconcile.resync.total_seconds()}
-        self._due["sweep"] = began + SWEEP_S
+        self._due["sweep"] = sweep_due
         if self._is_suspended():
             self._publish(replace(self._world, suspended_until_s=self._suspended_until_s()))
             return
         source, admission = self._read()
+        self._tell_of_workloads()
         try:
             report = enforce(
                 source.revision, admission, self._memory, self._kernel, self._options, began
@@ -212,23 +225,11 @@ class Daemon:
         return SourceStatus(snapshot.revision, "", time.time(), place), admission
 
     def _passed(self, source: SourceStatus, report: PassReport, began: float) -> None:
-        took = time.monotonic() - began
-        now = time.time()
+        took, now = time.monotonic() - began, time.time()
         about = remarks_by_resource(report)
         resources = statuses(report.facts, self._memory.in_force, about, self._world.resources, now)
-        world = replace(
-            self._world,
-            source=source,
-            resources=resources,
-            findings=report.admission.findings,
-            passes=self._world.passes + 1,
-            last_pass_s=now,
-            last_pass_took_s=took,
-            drift_total=self._memory.drift.total,
-            suspended_until_s=None,
-            held=tuple(sorted(report.admission.held)),
-            error="",
-        )
+        world = replace(world_after(report, self._world, now), last_pass_took_s=took, source=source)
+        world = replace(world, resources=resources, drift_total=self._memory.drift.total)
         for event in narrate(report, self._world, world):
             self._events.add(event)
         self._keep("the history", lambda: self._note_revision(report, world))
@@ -268,24 +269,9 @@ class Daemon:
 
     def _note_revision(self, report: PassReport, world: World) -> None:
         newest = next(iter(self._ledger.history()), None)
-        ready = len(world.resources) - len(world.not_ready)
-        result = "held" if world.held else "ok" if not world.not_ready else "degraded"
-        known = newest and (newest.revision, newest.result) == (report.revision, result)
-        if not report.revision or known:
-            return
-        author, subject = self._describe(report.revision)
-        self._ledger.add(
-            Revision(
-                report.revision,
-                world.last_pass_s,
-                author,
-                subject,
-                result,
-                ready,
-                len(world.resources),
-                len(report.outcomes),
-            )
-        )
+        if report.revision and is_news(report, world, newest):
+            author, subject = self._describe(report.revision)
+            self._ledger.add(revision_of(report, world, author, subject))
 
     def _describe(self, revision: str) -> tuple[str, str]:
         if not isinstance(self._source, GitSource):
@@ -298,6 +284,20 @@ class Daemon:
 
     def _tell(self, kind: EventType, reason: str, message: str) -> None:
         self._events.add(Event(kind, reason, message, revision=self._world.source.revision))
+
+    def _packet_logged(self, packet: LoggedPacket) -> None:
+        self._events.add(packet_event(packet, self._memory.policy_view))
+
+    def _packets_lost(self, count: int) -> None:
+        message = f"{count} packets were to be logged and found no room"
+        self._tell(EventType.WARNING, "PacketsNotLogged", message)
+
+    def _tell_of_workloads(self) -> None:
+        """Tell what is wrong with what says who is who, once each time that it comes."""
+        before, self._told = self._told, self._workloads.problems()
+        for problem in self._told:
+            if problem not in before:
+                self._tell(EventType.WARNING, "WorkloadSource", problem)
 
     def _publish(self, world: World) -> None:
         with self._world_changed:
@@ -340,7 +340,9 @@ class Daemon:
     def details(self, identity: ResourceId) -> Details:
         """Ask the kernel about one resource."""
         status = self._world.resources.get(identity)
-        return details_of(status, self._kernel.bpffs) if status else Details()
+        if status is None:
+            return Details()
+        return details_of(status, self._kernel.bpffs, self._memory.policy_view)
 
     def history(self) -> Sequence[Revision]:
         """Return the revisions, newest first."""
@@ -363,6 +365,15 @@ class Daemon:
         snapshot = self._snapshot() if files is None else snapshot_of(files)
         return plan_view(snapshot, self._memory, self._kernel, self._options)
 
+    def explain(self, question: Question, timeout_s: float) -> Explanation:
+        """Say what the loaded programs do to a packet; change nothing.
+
+        Raises ValueError for an interface or workload that is not there.
+        """
+        work = self._wakes.submit(lambda: explain(question, self._memory, self._kernel))
+        explanation: Explanation = work.result(timeout_s)
+        return explanation
+
     def suspend(self, seconds: float | None) -> World:
         """Stop making passes, for a while or until resumed."""
         self._ledger.suspend(math.inf if seconds is None else time.time() + seconds)
@@ -384,57 +395,3 @@ class Daemon:
             raise ValueError("no revision waits for a confirmation")
         self._confirmed = self._world.source.revision
         return self.reconcile(True, 60.0)
-
-
-def snapshot_of(files: Mapping[str, bytes]) -> Snapshot:
-    """Return a snapshot of files that somebody proposes, by the ids that they have in Git: what
-    is served from there already was read before."""
-
-    def blob(path: str, data: bytes) -> Blob:
-        return Blob(path, id_of("blob", data, GIT_DIGITS), len(data), lambda: data)
-
-    return Snapshot("proposed", {path: blob(path, data) for path, data in files.items()})
-
-
-def place_of(settings: Settings) -> str:
-    """Return what is read, for people."""
-    source = settings.source
-    where = f"{source.type} {source.path}"
-    if source.type == "git":
-        where += f" {source.branch}"
-    return f"{where} {source.subpath}".rstrip()
-
-
-def run(settings: Settings) -> int:
-    """Run the daemon; return its exit code."""
-    be_thrifty()
-    with only_one(settings.paths.state):
-        return Daemon(settings).run()
-
-
-def once(settings: Settings) -> int:
-    """Make one pass and say what came of it: 0 if all is Ready, 3 if a manifest is invalid."""
-    with only_one(settings.paths.state):
-        world = Daemon(settings).once()
-    for finding in world.findings:
-        print(finding)
-    for status in world.not_ready:
-        print(f"{status.id} {status.ready.condition.reason}: {status.ready.condition.message}")
-    print(world.error or world.summary())
-    if any(finding.severity == "error" for finding in world.findings):
-        return 3
-    return 1 if world.not_ready or world.error or world.source.error else 0
-
-
-def purge(settings: Settings) -> int:
-    """Remove every kernel object of ours, and what was kept to put it back."""
-    with only_one(settings.paths.state):
-        kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
-        report = enforce("", Admission({}), Memory(), kernel, options_of(settings), 0.0)
-        kernel.purge()
-        LastGood(settings.paths.state).save([])
-    left = [f"{key}: {refusal.message}" for key, refusal in report.facts.refusals.items()]
-    for line in left:
-        print(line)
-    print(f"{len(report.outcomes) - len(left)} objects removed")
-    return 1 if left else 0

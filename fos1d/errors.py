@@ -5,6 +5,7 @@
     ├── SourceError            the manifests cannot be read                     (retried)
     │   └── SnapshotChanged    they changed while they were being read          (retried at once)
     ├── ListError              a line of an address list is not an address
+    ├── PolicyLimit            rules are more than the data path holds
     ├── KernelError            the kernel refused an action                     (retried)
     │   ├── VerifierError      it refused a program; carries the verifier's log (not retried)
     │   ├── Unsupported        it lacks a feature, named                        (not retried)
@@ -53,6 +54,22 @@ class ListError(Fos1Error):
     """An address list has lines that are no addresses."""
 
     reason = "InvalidList"
+
+
+class PolicyLimit(Fos1Error):
+    """The rules of a direction are more than the data path holds.
+
+    `rule` is the place of the first rule that has no room, in the order of the rules; `chain` the
+    number of the direction's chain.
+    """
+
+    reason = "PolicyLimitExceeded"
+
+    def __init__(self, limit: str, rule: int, chain: int = 0) -> None:
+        super().__init__(f"more than {limit}")
+        self.limit = limit
+        self.rule = rule
+        self.chain = chain
 
 
 class KernelError(Fos1Error):

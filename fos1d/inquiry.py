@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from fos1d import abi
 from fos1d.kernel.bpffs import Bpffs
-from fos1d.kernel.counters import map_entries, map_use, program_counts, program_id
+from fos1d.kernel.counters import (
+    Count,
+    exceeding,
+    map_entries,
+    map_use,
+    program_counts,
+    program_id,
+    rule_counts,
+)
 from fos1d.kernel.port import Kernel
+from fos1d.kernel.usage import Usage, workload_usage
+from fos1d.kinds.container_policy import EBPFContainerPolicy
 from fos1d.kinds.map import EBPFMap
 from fos1d.kinds.map_lower import map_object
+from fos1d.kinds.network_policy import EBPFNetworkPolicy
+from fos1d.kinds.policy_lower import PolicyView
 from fos1d.kinds.program import EBPFProgram
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import Attachment, Key
+from fos1d.model.objects import Key, Placement
 from fos1d.model.pins import owner_name
-from fos1d.model.snapshot import Snapshot
+from fos1d.model.snapshot import Blob, Snapshot
 from fos1d.plan.actions import Action, describe, target, verb
 from fos1d.plan.diff import make_plan
 from fos1d.reconcile import Memory, Options, lower, read
-from fos1d.report.desk import Attached, Details, MapEntries, PlannedAction, PlanView
+from fos1d.report.desk import (
+    Attached,
+    Details,
+    MapEntries,
+    PlannedAction,
+    PlanView,
+    RuleCount,
+    WorkloadUse,
+    attached_of,
+)
+from fos1d.report.packets import reason_name
 from fos1d.report.status import ResourceStatus
+from fos1d.source.objects import id_of
 
 MOST_SAMPLED = 10
+GIT_DIGITS = 40
 
 
 def plan_view(snapshot: Snapshot, memory: Memory, kernel: Kernel, options: Options) -> PlanView:
@@ -55,7 +79,7 @@ def _planned(action: Action, claimants: dict[Key, list[ResourceId]]) -> PlannedA
     return PlannedAction(verb(action), key.kind, key.name, wanted_by, describe(action))
 
 
-def details_of(status: ResourceStatus, bpffs: Bpffs) -> Details:
+def details_of(status: ResourceStatus, bpffs: Bpffs, view: PolicyView) -> Details:
     """Return what the kernel says of a resource."""
     if status.accepted is None:
         return Details()
@@ -69,19 +93,61 @@ def details_of(status: ResourceStatus, bpffs: Bpffs) -> Details:
                 attached=tuple(_attached(found, bpffs) for found in status.attached),
                 counts={reason_name(r): (c.packets, c.bytes) for r, c in counts.items()},
             )
+        case EBPFNetworkPolicy() | EBPFContainerPolicy():
+            rules = tuple(_rules(status.id, bpffs, view))
+            return Details(rules=rules, workloads=tuple(_workloads(status.id, bpffs, view)))
         case _:
             return Details()
 
 
-def _attached(found: Attachment, bpffs: Bpffs) -> Attached:
+def _rules(about: ResourceId, bpffs: Bpffs, view: PolicyView) -> Iterator[RuleCount]:
+    counts = rule_counts(bpffs)
+    for counter, source in view.sources.items():
+        if source.policy != about:
+            continue
+        count = counts.get(counter, Count())
+        yield RuleCount(
+            source.direction,
+            source.index,
+            source.description,
+            source.action,
+            str(source.origin),
+            count.packets,
+            count.bytes,
+            counts.get(exceeding(counter), Count()).packets,
+        )
+
+
+def _workloads(about: ResourceId, bpffs: Bpffs, view: PolicyView) -> Iterator[WorkloadUse]:
+    usage = workload_usage(bpffs)
+    for place in view.places.selected.get(about, ()):
+        workload = view.places.workloads.get(place)
+        if workload is None:
+            continue
+        used = usage.get(place.id)
+        counters = {} if used is None else _counters_of(used)
+        yield WorkloadUse(
+            workload.name, workload.namespace, workload.cgroup, workload.cgroup_id, counters
+        )
+
+
+def _counters_of(used: Usage) -> dict[str, int]:
+    return {
+        "bytesIn": used.received.bytes,
+        "bytesOut": used.sent.bytes,
+        "packetsIn": used.received.packets,
+        "packetsOut": used.sent.packets,
+        "connections": used.connections,
+        "connectionsOpened": used.opened,
+        "blocked": used.blocked,
+        "marked": used.marked,
+    }
+
+
+def _attached(found: Placement, bpffs: Bpffs) -> Attached:
     number = program_id(bpffs, found.program)
     program = f"{number}" if number else found.program
-    return Attached(found.interface, str(found.hook), str(found.mode), program)
-
-
-def reason_name(reason: abi.Reason) -> str:
-    """Return a counter's name: `drop-blacklist`."""
-    return reason.name.lower().replace("_", "-")
+    return attached_of(found, program)
 
 
 def _map(resource: EBPFMap, bpffs: Bpffs) -> MapEntries | None:
@@ -92,3 +158,13 @@ def _map(resource: EBPFMap, bpffs: Bpffs) -> MapEntries | None:
     sample = map_entries(bpffs, path, MOST_SAMPLED)
     shown = tuple((key.hex(), value.hex()) for key, value in sample)
     return MapEntries(use.id, use.entries, use.max_entries, use.memory_bytes, shown)
+
+
+def snapshot_of(files: Mapping[str, bytes]) -> Snapshot:
+    """Return a snapshot of files that somebody proposes, by the ids that they have in Git: what
+    is served from there already was read before."""
+
+    def blob(path: str, data: bytes) -> Blob:
+        return Blob(path, id_of("blob", data, GIT_DIGITS), len(data), lambda: data)
+
+    return Snapshot("proposed", {path: blob(path, data) for path, data in files.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from fos1d.errors import VerifierError
 from fos1d.model.condition import ConditionType
@@ -12,6 +13,7 @@ from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Key
 from fos1d.plan.actions import Action, Done, Failed, describe, target, verb
 from fos1d.reconcile import PassReport
+from fos1d.report.desk import Revision
 from fos1d.report.events import Event, EventType
 from fos1d.report.status import ResourceStatus, World
 
@@ -139,3 +141,40 @@ def _transition(status: ResourceStatus, revision: str) -> Event:
     if condition.holds:
         return Event(EventType.NORMAL, "Ready", condition.message, status.id, revision)
     return Event(EventType.WARNING, condition.reason, condition.message, status.id, revision)
+
+
+def world_after(report: PassReport, before: World, now: float) -> World:
+    """Return what is known after a pass, but for its resources."""
+    return replace(
+        before,
+        findings=report.admission.findings,
+        passes=before.passes + 1,
+        last_pass_s=now,
+        suspended_until_s=None,
+        held=tuple(sorted(report.admission.held)),
+        error="",
+    )
+
+
+def is_news(report: PassReport, world: World, newest: Revision | None) -> bool:
+    """Whether the history has yet to say what became of the revision."""
+    return newest is None or (newest.revision, newest.result) != (report.revision, _result(world))
+
+
+def revision_of(report: PassReport, world: World, author: str, subject: str) -> Revision:
+    """Return what the history says of a pass."""
+    ready = len(world.resources) - len(world.not_ready)
+    return Revision(
+        report.revision,
+        world.last_pass_s,
+        author,
+        subject,
+        _result(world),
+        ready,
+        len(world.resources),
+        len(report.outcomes),
+    )
+
+
+def _result(world: World) -> str:
+    return "held" if world.held else "ok" if not world.not_ready else "degraded"

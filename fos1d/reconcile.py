@@ -14,10 +14,13 @@ from fos1d.kernel.port import Kernel
 from fos1d.kinds.admission import Accepted, Admission, admit
 from fos1d.kinds.assemble import Assembled, assemble
 from fos1d.kinds.lowered import Context
+from fos1d.kinds.policy_compiled import PolicyStore
+from fos1d.kinds.policy_lower import PolicyView
 from fos1d.kinds.reading import Reader
 from fos1d.model.facts import Facts
+from fos1d.model.failsafe import FailsafePort
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import Attachment, KernelObject, Key, State
+from fos1d.model.objects import KernelObject, Key, Placement, State
 from fos1d.model.snapshot import Snapshot
 from fos1d.plan.actions import Action, Create, Delete, Done, Outcome, Plan, Replace, target
 from fos1d.plan.diff import make_plan
@@ -32,7 +35,7 @@ class Options:
 
     node_name: str = ""
     node_labels: Mapping[str, str] = field(default_factory=dict)
-    failsafe_tcp_ports: tuple[int, ...] = ()
+    failsafe_ports: tuple[FailsafePort, ...] = ()
     most_flows: int = 65536
     prune_limit_percent: int = 50
 
@@ -46,6 +49,8 @@ class Memory:
     in_force: dict[ResourceId, Accepted] = field(default_factory=dict)
     settled: dict[Key, KernelObject] = field(default_factory=dict)
     drift: Drift = field(default_factory=Drift)
+    policies: PolicyStore = field(default_factory=PolicyStore)
+    policy_view: PolicyView = field(default_factory=PolicyView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,7 @@ def enforce(
         observed = kernel.observe(desired)
     left = make_plan(desired, observed)
     contested = memory.drift.record(drifted, now)
+    memory.policy_view = assembled.policies
     _remember(memory, admission, desired, outcomes, left)
     facts = _facts(admission, assembled, outcomes, left, contested, observed)
     return PassReport(revision, admission, plan, outcomes, facts, tuple(drifted), remarks)
@@ -119,7 +125,13 @@ def enforce(
 def lower(admission: Admission, memory: Memory, facts: Facts, options: Options) -> Assembled:
     """Return the desired state of the admitted resources on this node."""
     here = replace(facts, node_name=options.node_name, node_labels=options.node_labels)
-    context = Context(here, memory.reader.lists, options.failsafe_tcp_ports, options.most_flows)
+    context = Context(
+        here,
+        memory.reader.lists,
+        memory.policies,
+        options.failsafe_ports,
+        options.most_flows,
+    )
     return assemble(list(admission.in_force.values()), context)
 
 
@@ -178,6 +190,8 @@ def _facts(
         contested=contested,
         errors=errors_by_resource(admission.findings),
         elsewhere=assembled.elsewhere,
+        selections=assembled.lowered.selections,
+        remarks=assembled.lowered.remarks,
         held=admission.held,
-        attached={k: found for k, found in observed.items() if isinstance(found, Attachment)},
+        attached={k: found for k, found in observed.items() if isinstance(found, Placement)},
     )

@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,31 +30,10 @@ from pydantic_core import ErrorDetails
 from fos1d import abi
 from fos1d.errors import SettingsError
 from fos1d.manifest.suggest import did_you_mean
+from fos1d.model.facts import FastPath
+from fos1d.model.failsafe import Direction, FailsafePort, Transport
 
 DEFAULT_PATH = Path("/etc/fos1d/fos1d.toml")
-
-
-class Direction(StrEnum):
-    """Which way a packet goes, seen from the router."""
-
-    IN = "in"
-    OUT = "out"
-
-
-class Transport(StrEnum):
-    """A protocol that has ports."""
-
-    TCP = "tcp"
-    UDP = "udp"
-
-
-@dataclass(frozen=True, slots=True)
-class FailsafePort:
-    """A port that no manifest may block: `in:tcp:22`."""
-
-    direction: Direction
-    protocol: Transport
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +181,11 @@ class Paths(_Section):
     cgroup: Annotated[Path | Literal["auto"], PlainValidator(_mount)] = "auto"
     workloads: AbsolutePath = Path("/etc/fos1d/workloads.d")
 
+    @property
+    def cgroup_mount(self) -> Path | None:
+        """The cgroup2 mount as it was set; None: look for it."""
+        return None if self.cgroup == "auto" else Path(self.cgroup)
+
 
 class Reconcile(_Section):
     """[reconcile]: how passes are made and what guards them."""
@@ -227,6 +210,7 @@ class Kernel(_Section):
     """[kernel]: how the kernel is used."""
 
     tc_attach: Literal["auto", "tcx", "clsact"] = "auto"
+    fast_path: FastPath = FastPath.AUTO
     max_flows: Annotated[Whole, Field(ge=1, le=1 << 26)] = 65536
 
 

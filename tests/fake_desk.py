@@ -24,7 +24,22 @@ from fos1d.report.desk import (
     Revision,
 )
 from fos1d.report.events import Event, EventType
+from fos1d.report.explanation import Explanation, Question, RuleSaid, Step
 from fos1d.report.status import ResourceStatus, SourceStatus, World, statuses
+
+POLICY = ResourceId("EBPFNetworkPolicy", "default", "api")
+EXPLAINED = (
+    Step("xdp", "eth0", "EBPFProgram/default/edge-filter", "pass", "pass"),
+    Step(
+        "tc-ingress",
+        "eth0",
+        "policies",
+        "drop",
+        "drop-policy",
+        (RuleSaid(POLICY, "ingress", 0, "log", "knocks", "api.yaml:9:7"),),
+        ((POLICY, "api.yaml:1:1"),),
+    ),
+)
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
@@ -359,6 +374,11 @@ class FakeDesk:
         """Return the plan that was prepared."""
         self.asked.append(("plan", files))
         return self.planned
+
+    def explain(self, question: Question, timeout_s: float) -> Explanation:
+        if "eth0" not in (question.comes_in, question.goes_out):
+            raise ValueError("there is no interface of that name; there are: eth0")
+        return Explanation(question, EXPLAINED)
 
     def suspend(self, seconds: float | None) -> World:
         """Pretend to make no passes."""

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
+from fos1d.kernel.cgroup import Cgroupfs
+
 CLONE_NEWNET = 0x40000000
+NO_DOUBT = Path("/proc/sys/net/ipv6/conf/default/accept_dad")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -77,7 +80,10 @@ class Namespace:
 
 @contextmanager
 def namespaces(*roles: str) -> Iterator[list[Namespace]]:
-    """Make namespaces, loopback up, and remove them with all that is in them."""
+    """Make namespaces, loopback up, and remove them with all that is in them.
+
+    Nobody else is there who could have the same IPv6 address, so none is doubted (RFC 4862, 5.4).
+    """
     made: list[Namespace] = []
     try:
         for role in roles:
@@ -85,6 +91,8 @@ def namespaces(*roles: str) -> Iterator[list[Namespace]]:
             command("ip", "netns", "add", namespace.name)
             made.append(namespace)
             namespace.ip("link", "set", "dev", "lo", "up")
+            with namespace.entered():
+                NO_DOUBT.write_text("0")
         yield made
     finally:
         for namespace in made:
@@ -126,6 +134,21 @@ def bpf_folder() -> Iterator[Path]:
                 folder = Path(parent) / name
                 folder.unlink() if folder.is_symlink() else folder.rmdir()
         place.rmdir()
+
+
+@contextmanager
+def cgroup_folder() -> Iterator[Path]:
+    """Make a cgroup of one's own; it is removed with all below it, which must be empty by then."""
+    root = Cgroupfs().root()
+    if root is None:
+        raise RuntimeError("no cgroup2 file system is mounted")
+    place = root / f"f1-{token_hex(4)}"
+    place.mkdir()
+    try:
+        yield place
+    finally:
+        for parent, _, _ in os.walk(place, topdown=False):
+            Path(parent).rmdir()
 
 
 def is_root() -> bool:

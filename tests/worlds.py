@@ -16,6 +16,8 @@ from fos1d.model.objects import (
     NO_PREALLOC,
     Attachment,
     BuiltIn,
+    CgroupAttachment,
+    CgroupHook,
     Entries,
     Hook,
     KernelObject,
@@ -25,12 +27,15 @@ from fos1d.model.objects import (
     Mode,
     PinAlias,
     Program,
+    UserObject,
     key_of,
 )
+from tests.hooks import cgroup_object
 
 FILTER = BuiltIn("xdp_filter", "fos1_xdp_filter")
 FLOW = BuiltIn("tc_flow", "fos1_tc_flow")
 INTERFACES = ("v0", "v1")
+CGROUPS = ("a.service", "b.slice", "b.slice/c:~%.scope")
 
 SHAPES = (
     (MapType.HASH, 4, 4, 8, 0),
@@ -116,6 +121,26 @@ def flow_program(digest: str) -> Program:
     )
 
 
+def cgroup_program(digest: str, hook: CgroupHook) -> Program:
+    """Return a program for a hook of cgroups; the digest is its verdict, 0 or 1."""
+    function = f"{hook.replace('-', '_')}_{digest}"
+    code = UserObject("hooks.c", function, digest, cgroup_object)
+    return Program(f"program/_{hook}", digest, hook=hook, code=code)
+
+
+@st.composite
+def cgroup_objects(draw: st.DrawFn) -> list[KernelObject]:
+    """Draw programs on cgroups, one or two on a hook."""
+    places = draw(st.lists(st.sampled_from(CGROUPS), max_size=2, unique=True))
+    objects: list[KernelObject] = []
+    for place in places:
+        hook = draw(st.sampled_from(tuple(CgroupHook)))
+        for slot in range(draw(st.integers(1, 2))):
+            program = cgroup_program(draw(st.sampled_from("01")), hook)
+            objects += [program, CgroupAttachment(place, hook, program.path, slot)]
+    return objects
+
+
 @st.composite
 def desired_states(draw: st.DrawFn, alias_folder: Path) -> dict[Key, KernelObject]:
     """Draw a consistent desired state: whatever an object needs is in it."""
@@ -137,6 +162,7 @@ def desired_states(draw: st.DrawFn, alias_folder: Path) -> dict[Key, KernelObjec
             how = draw(st.sampled_from((Mode.TCX, Mode.CLSACT)))
             place = Attachment(interface, Hook.TC_EGRESS, companion.path, how, 8)
             objects += [*FLOW_MAPS.values(), companion, place]
+    objects += draw(cgroup_objects())
     return {key_of(obj): obj for obj in objects}
 
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-Record = list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]
+Record = list["tuple[str, str] | tuple[str, str, tuple[int, ...]] | tuple[str, Record]"]
 
 
 class MapShape(NamedTuple):
@@ -119,6 +119,9 @@ def write_struct(btf: Btf, struct: Type) -> str:
     rows = []
     for member in struct["members"]:
         inner, network, count = btf.element(member["type_id"])
+        if inner["kind"] == "STRUCT":
+            rows.append(f'    ("{member["name"]}", {constant(inner["name"])}),')
+            continue
         order = ">" if network else "<"
         shape = f", ({count},)" if count else ""
         rows.append(f'    ("{member["name"]}", "{order}u{inner["size"]}"{shape}),')
@@ -160,7 +163,9 @@ def knob(btf: Btf, variable: Type) -> str:
 
 def write_object(name: str, btf: Btf) -> tuple[str, str]:
     maps = "\n".join(map_shape(btf, v) for v in btf.section(".maps"))
-    knobs = "\n".join(knob(btf, v) for v in btf.section(".rodata"))
+    # A dot is in the names of constants within functions, which are no knobs.
+    constants = [v for v in btf.section(".rodata") if "." not in v["name"]]
+    knobs = "\n".join(knob(btf, v) for v in constants)
     return f'    "{name}": {{\n{maps}\n    }},', f'    "{name}": {{\n{knobs}\n    }},'
 
 

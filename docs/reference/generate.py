@@ -30,10 +30,21 @@ NOT_YET = (
     " never `Ready`.\n"
 )
 PARTLY = (
-    "> **In this release** programs of type `xdp` are loaded. The other types are validated"
-    " completely, and then have\n> the condition `Programmed=False`, reason `NotSupportedYet`.\n"
+    "> **In this release** programs of type `xdp`, and those of type `cgroup` with a `source`, are"
+    " loaded. The others are\n> validated completely, and then have the condition"
+    " `Programmed=False`, reason `NotSupportedYet`. A program for cgroups:\n"
+    "> [policy.md](../design/policy.md#programs-of-your-own).\n"
 )
-NOTES = {"program": PARTLY, "map": ""}
+NETWORK = (
+    "> **Not in this release:** policyType `nat`, which is validated and then has the condition"
+    " `Programmed=False`,\n> reason `NotSupportedYet`. What the fields mean together:"
+    " [policy.md](../design/policy.md).\n"
+)
+CONTAINER = (
+    "> What the fields mean together: [policy.md](../design/policy.md); who is a workload:"
+    " [workloads.md](workloads.md).\n"
+)
+NOTES = {"program": PARTLY, "map": "", "network_policy": NETWORK, "container_policy": CONTAINER}
 SELECTOR = "[selector](metadata.md#selectors)"
 
 

@@ -36,7 +36,8 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "schema": {"schema": "print the JSON Schema of one kind, or of all"},
     "repo": {"repo": "the Git repository that operators push to", "hook": ""},
     "completion": {"completion": "print a shell's completion script"},
-    "later": {"explain": "not in this version", "rollback": "not in this version"},
+    "explain": {"explain": "say what the loaded programs do to a packet, and why"},
+    "later": {"rollback": "not in this version"},
 }
 """The modules of fos1d.cli, and the commands that each registers, with their help."""
 

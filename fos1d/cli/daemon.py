@@ -29,11 +29,11 @@ def main() -> NoReturn:
 def run(words: Sequence[str]) -> int:
     """Run a command line and return the exit code."""
     args = _parser().parse_args(words)
-    from fos1d import daemon
+    from fos1d import start
     from fos1d.errors import Fos1Error, PermissionMissing, SettingsError
     from fos1d.settings import load
 
-    commands = {"run": daemon.run, "once": daemon.once, "purge": daemon.purge}
+    commands = {"run": start.run, "once": start.once, "purge": start.purge}
     try:
         return commands[args.command](load(_config(args.config)))
     except SettingsError as error:

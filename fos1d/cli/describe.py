@@ -25,6 +25,12 @@ from fos1d.report.times import age_since
 
 Json = Mapping[str, Any]
 NONE = "<none>"
+USAGE = {
+    "bytesIn": "Bytes-In",
+    "bytesOut": "Bytes-Out",
+    "connections": "Connections",
+    "blocked": "Blocked",
+}
 
 
 def register(subparsers: Any) -> None:
@@ -136,17 +142,60 @@ def _kernel(status: Json) -> Iterator[list[str]]:
     """Yield what the kernel holds and has counted."""
     if (attached := status.get("attachedTo")) is not None:
         rows = [
-            (place["interface"], place["hook"], place["mode"], place.get("programId", "?"))
+            (
+                place.get("interface") or place["cgroup"],
+                place["hook"],
+                place.get("mode", NONE),
+                place.get("programId", "?"),
+            )
             for place in attached
         ]
-        header = ("Interface", "Hook", "Mode", "Program-Id")
+        header = ("Place", "Hook", "Mode", "Program-Id")
         yield ["Attached to:", *(aligned(rows, header, "  ") if rows else [f"  {NONE}"])]
     yield ["Kernel objects:", *_indented(status["objects"] or [NONE])]
+    if (applied := status.get("appliedTo")) is not None:
+        yield ["Applied to workloads:", *_workloads(applied)]
     if metrics := status.get("metrics"):
-        yield ["Counters:", *_counters(metrics)]
+        yield from _metrics(metrics)
     if "mapId" in status:
         yield ["Map:", *_indented(fields(_map(status)))]
         yield ["Entries:", *_entries(status)]
+
+
+def _workloads(applied: Sequence[Json]) -> list[str]:
+    rows = [
+        (
+            f"{workload['namespace']}/{workload['podName']}",
+            workload["cgroup"],
+            *(str(workload.get("usage", {}).get(name, "-")) for name in USAGE),
+        )
+        for workload in applied
+    ]
+    return aligned(rows, ("Workload", "Cgroup", *USAGE.values()), "  ") if rows else [f"  {NONE}"]
+
+
+def _metrics(metrics: Json) -> Iterator[list[str]]:
+    if "byReason" in metrics:
+        yield ["Counters:", *_counters(metrics)]
+    if "byRule" in metrics:
+        yield ["Rules:", *_rules(metrics["byRule"])]
+
+
+def _rules(rules: Sequence[Json]) -> list[str]:
+    rows = [
+        (
+            f"{rule['direction']}[{rule['index']}]",
+            rule["action"],
+            rule["packets"],
+            rule["bytes"],
+            rule["exceeded"] or "-",
+            rule["origin"],
+            rule["description"],
+        )
+        for rule in rules
+    ]
+    header = ("Rule", "Action", "Packets", "Bytes", "Exceeded", "Written in", "Description")
+    return aligned(rows, header, "  ") if rows else [f"  {NONE}"]
 
 
 def _counters(metrics: Json) -> list[str]:

@@ -9,14 +9,10 @@ from fos1d.cli.exits import Exit, Stop
 
 
 def register(subparsers: Any) -> None:
-    """Add `rollback` and `explain` to fos1ctl."""
+    """Add `rollback` to fos1ctl."""
     rollback = subparsers.add_parser("rollback", help="not in this version")
-    explain = subparsers.add_parser("explain", help="not in this version")
-    for parser, instead in (
-        (rollback, "push the earlier revision instead: git revert, git push"),
-        (explain, "fos1ctl get -o wide shows the drops of each program by reason"),
-    ):
-        parser.set_defaults(func=run, instead=instead, takes_anything=True)
+    instead = "push the earlier revision instead: git revert, git push"
+    rollback.set_defaults(func=run, instead=instead, takes_anything=True)
 
 
 def run(args: argparse.Namespace) -> int:

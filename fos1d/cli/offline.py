@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fos1d.cli.collect import collect
-from fos1d.daemon import options_of
+from fos1d.equipment import kernel_of, options_of
 from fos1d.inquiry import plan_view
-from fos1d.kernel.port import RealKernel
 from fos1d.reconcile import Memory
 from fos1d.report.desk import PlanView
 from fos1d.settings import Settings
@@ -23,7 +22,7 @@ def plan_offline(paths: Sequence[Path] | None, settings: Settings) -> PlanView:
     """
     snapshot = read_once(open_source(settings)) if paths is None else collect(list(paths)).snapshot
     memory = Memory(in_force=LastGood(settings.paths.state).load())
-    kernel = RealKernel(settings.paths.bpffs, settings.kernel.tc_attach)
+    kernel = kernel_of(settings)
     try:
         return plan_view(snapshot, memory, kernel, options_of(settings))
     finally:

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from fos1d import abi
 from fos1d.compile.ranges import FILTERED_BITS, Ranges6, Touched, repeated
+from fos1d.compile.tree import build_tree, level_bases
 
 NODE = np.dtype(abi.SET6_NODE)
-KEYS, FANOUT, MOST_LEVELS = abi.Size.SET6_KEYS, abi.Size.SET6_FANOUT, abi.Size.SET6_LEVELS
+KEYS, MOST_LEVELS = abi.Size.SET6_KEYS, abi.Size.SET6_LEVELS
 FILTER_BITS = abi.Size.SET6_FILTER_WORDS * 64
 
 Words = npt.NDArray[np.uint64]
@@ -60,16 +61,15 @@ class Set6:
 def build_set6(ranges: Ranges6, known: Bounded | None = None) -> Set6:
     """Build the arrays for merged ranges; `known` may say sooner than they what bits they touch."""
     bits, bases = filter_bits(known or ranges), level_base(ranges)
-    return Set6(_filter(ranges, bits), bits, _nodes(*_bounds(ranges), bases), bases)
+    if len(bases) > MOST_LEVELS:
+        raise ValueError(f"{len(ranges)} ranges need more than {MOST_LEVELS} levels")
+    high, low = _bounds(ranges)
+    return Set6(_filter(ranges, bits), bits, build_tree({"high": high, "low": low}, NODE), bases)
 
 
 def level_base(ranges: Bounded) -> tuple[int, ...]:
     """Return the index of each level's first node, the root's level first."""
-    bounds = 2 * len(ranges) - ranges.is_open_ended
-    sizes = [max(1, -(-bounds // KEYS))]
-    while sizes[-1] > 1:
-        sizes.append(-(-sizes[-1] // FANOUT))
-    return tuple(sum(sizes[::-1][:level]) for level in range(len(sizes)))
+    return level_bases(2 * len(ranges) - ranges.is_open_ended, KEYS)
 
 
 def _bounds(ranges: Ranges6) -> tuple[Words, Words]:
@@ -80,32 +80,6 @@ def _bounds(ranges: Ranges6) -> tuple[Words, Words]:
     high[1::2] = ranges.last_high + (low[1::2] == 0)
     # Behind the very last address there is none: that range just never ends.
     return (high[:-1], low[:-1]) if ranges.is_open_ended else (high, low)
-
-
-def _nodes(high: Words, low: Words, bases: tuple[int, ...]) -> npt.NDArray[np.void]:
-    """Return the tree whose leaves hold the bounds. Spare keys are all ones.
-
-    A node above the leaves holds the lowest keys of its children but the first.
-    """
-    if len(bases) > MOST_LEVELS:
-        raise ValueError(f"{len(high)} bounds need more than {MOST_LEVELS} levels")
-    nodes = np.empty(bases[-1] + max(1, -(-len(high) // KEYS)), NODE)
-    end, width = len(nodes), int(KEYS)
-    for base in reversed(bases):
-        level = nodes[base:end]
-        _fill(level["high"], high, width)
-        _fill(level["low"], low, width)
-        high, low = high[::width], low[::width]
-        end, width = base, int(FANOUT)
-    return nodes
-
-
-def _fill(keys: Words, column: Words, width: int) -> None:
-    """Write a column into rows of keys; of `width` numbers a row, the first may have no place."""
-    full, spare = divmod(len(column), width)
-    keys[:full] = column[: full * width].reshape(full, width)[:, -KEYS:]
-    if full < len(keys):
-        keys[full] = np.append(column[full * width :], np.full(width - spare, ALL_ONES))[-KEYS:]
 
 
 def filter_bits(ranges: Bounded) -> int:

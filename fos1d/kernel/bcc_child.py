@@ -1,6 +1,6 @@
-"""Compile one BCC C program from standard input, load it as XDP and send it over a socket.
+"""Compile one BCC C program from standard input, load it and send it over a socket.
 
-    bcc_child.py FUNCTION SOCKET_FD [CHAIN_FD SLOT]
+    bcc_child.py FUNCTION KIND SOCKET_FD [CHAIN_FD SLOT]
 
 Run by the system's Python, which has bcc; it must not import fos1d. The answer is a JSON object
 {"error", "verifier"} or, with the program's descriptor attached, {}.
@@ -18,8 +18,8 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-XDP = 6
-EXPECTED_XDP = 37
+# By kind: enum bpf_prog_type, and enum bpf_attach_type as far as the kernel wants it at the load.
+TYPES = {"xdp": (6, 37), "cgroup_skb": (8, 0)}
 
 
 def _wrap() -> Any:
@@ -32,7 +32,7 @@ def _wrap() -> Any:
     return module
 
 
-def load(text: bytes, function: bytes, chain: list[int]) -> int:
+def load(text: bytes, function: bytes, kind: str, chain: list[int]) -> int:
     """Return the descriptor of the loaded program; bcc raises bare Exception for all mistakes.
 
     bcc loads it first, for its good errors; but without the attach type, by which a kernel tells
@@ -41,17 +41,18 @@ def load(text: bytes, function: bytes, chain: list[int]) -> int:
     import bcc
 
     program = bcc.BPF(text=text)
-    program.load_func(function, bcc.BPF.XDP)
+    program.load_func(function, TYPES[kind][0])
     code = program.dump_func(function)
-    return _load_again(_wrap().wrapped(code, *chain) if chain else code, function)
+    return _load_again(_wrap().wrapped(code, *chain) if chain else code, function, kind)
 
 
-def _load_again(code: bytes, name: bytes) -> int:
+def _load_again(code: bytes, name: bytes, kind: str) -> int:
+    program_type, expected = TYPES[kind]
     # struct bpf_prog_load_opts up to expected_attach_type.
-    opts = struct.pack("=Qii", 16, 0, EXPECTED_XDP)
+    opts = struct.pack("=Qii", 16, 0, expected)
     libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
     number = libbpf.bpf_prog_load(
-        XDP, name[:15], b"GPL", code, ctypes.c_size_t(len(code) // 8), opts
+        program_type, name[:15], b"GPL", code, ctypes.c_size_t(len(code) // 8), opts
     )
     if number < 0:
         raise OSError("the verifier failed to load the program when another one follows it")
@@ -63,13 +64,13 @@ def _answer(connection: socket.socket, error: str, verifier: bool = False) -> in
     return 1
 
 
-def main(function: str, connection_fd: str, *chain: str) -> int:
+def main(function: str, kind: str, connection_fd: str, *chain: str) -> int:
     """Do it; return the exit code."""
     connection = socket.socket(fileno=int(connection_fd))
     if importlib.util.find_spec("bcc") is None:
         return _answer(connection, "bcc is not installed: install python3-bpfcc")
     try:
-        number = load(sys.stdin.buffer.read(), function.encode(), [int(n) for n in chain])
+        number = load(sys.stdin.buffer.read(), function.encode(), kind, [*map(int, chain)])
     except Exception as error:
         text = str(error)
         return _answer(connection, text, verifier="ailed to load" in text)

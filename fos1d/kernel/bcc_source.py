@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fos1d.errors import SourceProgramError, VerifierError
 from fos1d.kernel.bpf import Fd
-from fos1d.model.objects import UserSource
+from fos1d.model.objects import CgroupHook, Hook, UserSource
 
 CHILD = Path(__file__).with_name("bcc_child.py")
 PYTHON = "/usr/bin/python3"
@@ -27,7 +27,7 @@ HEADERS_HINT = (
 )
 
 
-def load_bcc(code: UserSource, chain: tuple[int, int] | None) -> Fd:
+def load_bcc(code: UserSource, hook: Hook | CgroupHook, chain: tuple[int, int] | None) -> Fd:
     """Compile and load a BCC program; `chain` is the descriptor and slot of its successor.
 
     Raises SourceProgramError with the compiler's words, VerifierError with the verifier's.
@@ -35,7 +35,8 @@ def load_bcc(code: UserSource, chain: tuple[int, int] | None) -> Fd:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         inherited = [theirs.fileno()] + ([chain[0]] if chain else [])
-        arguments = [code.function, str(theirs.fileno())] + [str(n) for n in chain or ()]
+        kind = "cgroup_skb" if isinstance(hook, CgroupHook) else "xdp"
+        arguments = [code.function, kind, str(theirs.fileno()), *map(str, chain or ())]
         done = _run([PYTHON, "-I", str(CHILD), *arguments], code, inherited)
         theirs.close()
         return _received(ours, code, done)

@@ -77,6 +77,16 @@ class LinkInfo:
     attach_type: int
 
 
+@dataclass(frozen=True, slots=True)
+class CgroupLinkInfo:
+    """struct bpf_link_info of a link to a cgroup; cgroup_id is 0 once the cgroup is gone."""
+
+    id: int
+    program_id: int
+    cgroup_id: int
+    attach_type: int
+
+
 MAP_INFO = struct.Struct("=6I16s")
 PROGRAM_INFO_BYTES = 232
 LINK_INFO_BYTES = 64
@@ -126,6 +136,13 @@ def link_info(fd: Fd) -> LinkInfo:
     raw = _info(fd, ctypes.create_string_buffer(LINK_INFO_BYTES))
     _, number, program, _, interface, attach_type = struct.unpack_from("=6I", raw)
     return LinkInfo(number, program, interface, attach_type)
+
+
+def cgroup_link_info(fd: Fd) -> CgroupLinkInfo:
+    """Describe a link to a cgroup."""
+    raw = _info(fd, ctypes.create_string_buffer(LINK_INFO_BYTES))
+    _, number, program, _, cgroup, attach_type = struct.unpack_from("=4IQI", raw)
+    return CgroupLinkInfo(number, program, cgroup, attach_type)
 
 
 def _name(raw: bytes) -> str:

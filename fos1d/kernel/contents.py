@@ -10,7 +10,11 @@ import ctypes
 import errno
 import mmap
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from fos1d.errors import KernelError
 from fos1d.kernel import libbpf
@@ -24,6 +28,7 @@ ENOTSUPP = 524  # the kernel's own, without a name in errno
 NOTHING: Mapping[bytes, bytes] = {}
 
 
+@cache
 def possible_cpus() -> int:
     """How many values a per-CPU element has: the CPUs that the kernel may ever see."""
     text = Path("/sys/devices/system/cpu/possible").read_text()
@@ -58,6 +63,14 @@ def read_raw(fd: Fd, info: MapInfo, batch: int = BATCH) -> Iterator[tuple[bytes,
         if result == -errno.ENOENT:
             return
         position = token
+
+
+def read_whole(fd: Fd, info: MapInfo) -> Iterator[tuple[bytes, bytes]]:
+    """Yield keys and values; of a per-CPU map, the values of all CPUs behind each other."""
+    size, stride = info.key_bytes, _stride(info)
+    for keys, values in read_raw(fd, info):
+        for n in range(len(keys) // size):
+            yield keys[n * size : (n + 1) * size], values[n * stride : (n + 1) * stride]
 
 
 def read_singly(fd: Fd, info: MapInfo) -> dict[bytes, bytes]:
@@ -207,6 +220,13 @@ def move_elements(source: Fd, target: Fd) -> None:
         libbpf.lib().bpf_map_update_elem(target.number, None, value, 0)
 
 
+def push_element(fd: Fd, value: bytes) -> None:
+    """Put an element into a queue or stack."""
+    result = libbpf.lib().bpf_map_update_elem(fd.number, None, value, 0)
+    if result < 0:
+        raise _write_error(map_info(fd), -result)
+
+
 def pop_elements(fd: Fd, info: MapInfo) -> Iterator[bytes]:
     """Take all elements out of a queue or stack, in its order."""
     value = ctypes.create_string_buffer(info.value_bytes)
@@ -237,19 +257,32 @@ def _slot_bytes(info: MapInfo) -> int:
 
 
 def write_array(fd: Fd, content: memoryview) -> None:
-    """Write an mmapable array as a whole."""
-    page = mmap.PAGESIZE
-    size = -(-content.nbytes // page) * page
-    with mmap.mmap(fd.number, size) as memory:
-        memory[: content.nbytes] = content
+    """Write an mmapable array as a whole; the kernel keeps its elements 8 bytes aligned."""
+    info = map_info(fd)
+    with mmap.mmap(fd.number, _mapped_bytes(info)) as memory:
+        _elements(memory, info)[:] = np.frombuffer(content, np.uint8).reshape(-1, info.value_bytes)
 
 
 def read_array(fd: Fd, info: MapInfo) -> bytes:
     """Read an mmapable array as a whole."""
-    length = info.value_bytes * info.max_entries
-    size = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
-    with mmap.mmap(fd.number, size, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
-        return memory[:length]
+    with mmap.mmap(fd.number, _mapped_bytes(info), mmap.MAP_SHARED, mmap.PROT_READ) as memory:
+        return _elements(memory, info).tobytes()
+
+
+def _aligned(value_bytes: int) -> int:
+    return -(-value_bytes // 8) * 8
+
+
+def _mapped_bytes(info: MapInfo) -> int:
+    length = _aligned(info.value_bytes) * info.max_entries
+    return -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def _elements(memory: mmap.mmap, info: MapInfo) -> npt.NDArray[np.uint8]:
+    """View the elements without the gaps between them."""
+    stride = _aligned(info.value_bytes)
+    whole = np.frombuffer(memory, np.uint8, stride * info.max_entries)
+    return whole.reshape(-1, stride)[:, : info.value_bytes]
 
 
 def count_entries(fd: Fd, info: MapInfo) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,7 +12,7 @@ from fos1d.errors import KernelError
 from fos1d.kernel import bpf, contents
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.model.objects import WITHOUT_ENTRIES
-from fos1d.model.pins import state_family
+from fos1d.model.pins import SHARED_POLICY, state_family
 
 SAMPLE_BATCH = 64
 STAT = struct.Struct("=QQ")
@@ -51,6 +52,33 @@ def program_counts(bpffs: Bpffs, owner: str) -> dict[abi.Reason, Count]:
 def _sum(per_cpu: bytes) -> Count:
     rows = list(STAT.iter_unpack(per_cpu))
     return Count(sum(row[0] for row in rows), sum(row[1] for row in rows))
+
+
+def exceeding(counter: int) -> int:
+    """Return the counter of what the limit of a rule drops, by the rule's own (rule.h)."""
+    return counter ^ (1 << 64) - 1
+
+
+def rule_counts(bpffs: Bpffs) -> dict[int, Count]:
+    """Return what each rule of the policies has matched, and its limit dropped, by counter."""
+    slots = {
+        int.from_bytes(key, "little"): int.from_bytes(value, "little") - 1
+        for key, value in _shared(bpffs, "rule_slots")
+    }
+    wanted = set(slots.values())
+    stats = {
+        number: _sum(value)
+        for number, (_, value) in enumerate(_shared(bpffs, "rule_stats"))
+        if number in wanted
+    }
+    return {counter: stats[slot] for counter, slot in slots.items() if slot in stats}
+
+
+def _shared(bpffs: Bpffs, name: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what a map holds that the policies' programs share; arrays in their order."""
+    for path in bpffs.pins(state_family(SHARED_POLICY, name)):
+        with bpffs.open(path) as fd:
+            yield from contents.read_whole(fd, bpf.map_info(fd))
 
 
 def program_id(bpffs: Bpffs, path: str) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fos1d.errors import HeldByOther, KernelError, SelfCheckFailed, Waiting
-from fos1d.kernel import attach, bpf, contents
+from fos1d.kernel import attach, bpf, cgroup, contents
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.kernel.flows import begin_tracking
@@ -22,6 +22,7 @@ from fos1d.model.objects import (
     POPPED,
     WITHOUT_ENTRIES,
     Attachment,
+    CgroupAttachment,
     Entries,
     Foreign,
     KernelObject,
@@ -49,6 +50,7 @@ class Executor:
 
     bpffs: Bpffs
     netlink: Netlink
+    cgroups: cgroup.Cgroupfs
     ours: set[int] = field(default_factory=set)
 
     def execute(self, action: Action) -> str:
@@ -85,6 +87,9 @@ class Executor:
                 self._make_alias(new, old)
             case Attachment():
                 return self._attach(new, old if isinstance(old, Attachment) else None)
+            case CgroupAttachment():
+                with self.bpffs.open(new.program) as program:
+                    cgroup.attach(self.bpffs, self.cgroups, program, new)
         return ""
 
     def _delete(self, old: KernelObject, carry_to: str | None) -> None:
@@ -104,6 +109,8 @@ class Executor:
                 self._delete_alias(old)
             case Attachment():
                 self._detach(old)
+            case CgroupAttachment():
+                cgroup.detach(self.bpffs, old)
 
     # Maps
 

@@ -129,6 +129,7 @@ class TcOpts(ctypes.Structure):
     ]
 
 
+RingFn = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 PrintFn = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
 PROTOTYPES: dict[str, Prototype] = {
@@ -184,6 +185,7 @@ PROTOTYPES: dict[str, Prototype] = {
     "bpf_map__map_flags": (c_uint32, [c_void_p]),
     "bpf_program__name": (c_char_p, [c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
+    "bpf_prog_bind_map": (c_int, [c_int, c_int, c_void_p]),
     "bpf_program__type": (c_int, [c_void_p]),
     "bpf_program__flags": (c_uint32, [c_void_p]),
     "bpf_program__set_flags": (c_int, [c_void_p, c_uint32]),
@@ -194,6 +196,10 @@ PROTOTYPES: dict[str, Prototype] = {
     "btf__find_by_name_kind": (c_int, [c_void_p, c_char_p, c_uint32]),
     "btf__type_by_id": (c_void_p, [c_void_p, c_uint32]),
     "btf__name_by_offset": (c_char_p, [c_void_p, c_uint32]),
+    "ring_buffer__new": (c_void_p, [c_int, RingFn, c_void_p, c_void_p]),
+    "ring_buffer__epoll_fd": (c_int, [c_void_p]),
+    "ring_buffer__consume": (c_int, [c_void_p]),
+    "ring_buffer__free": (None, [c_void_p]),
     "libbpf_set_print": (c_void_p, [c_void_p]),
 }
 

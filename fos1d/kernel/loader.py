@@ -7,7 +7,7 @@ import hashlib
 import mmap
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from ctypes import c_size_t, c_void_p
 from dataclasses import dataclass
@@ -37,6 +37,7 @@ LOG_BYTES = 16 * 1024 * 1024 - 1
 PROG_TYPE_XDP = 6
 EXPECTED_XDP = 37
 XDP_HAS_FRAGS = 1 << 5
+NOTHING: Mapping[str, Fd] = {}
 BTF_KIND_VAR, BTF_KIND_DATASEC = 14, 15
 
 
@@ -55,20 +56,20 @@ def object_digests() -> dict[str, str]:
     }
 
 
-def load(program: Program, bpffs: Bpffs) -> Fd:
-    """Load a program; nothing runs it yet.
+def load(program: Program, bpffs: Bpffs, instead: Mapping[str, Fd] = NOTHING) -> Fd:
+    """Load a program; nothing runs it yet. `instead` are maps in place of those at some pins.
 
     Raises VerifierError with the log, SourceProgramError for a user's faulty source, KernelError.
     """
     match program.code:
         case BuiltIn(object=name, function=function):
             path = OBJECTS / f"{name}.bpf.o"
-            return _load_object(program, path.read_bytes(), path.name, function, bpffs)
+            return _load_object(program, path.read_bytes(), path.name, function, bpffs, instead)
         case UserObject() as code:
-            return _load_object(program, code.read(), code.path, code.function, bpffs)
+            return _load_object(program, code.read(), code.path, code.function, bpffs, instead)
         case UserSource() as code:
             with _chain(program.successor, bpffs) as chain:
-                return load_bcc(code, chain)
+                return load_bcc(code, program.hook, chain)
 
 
 @contextmanager
@@ -121,15 +122,26 @@ def _opened(data: bytes, name: str) -> Iterator[_Object]:
         lib().bpf_object__close(pointer)
 
 
-def _load_object(program: Program, data: bytes, name: str, function: str, bpffs: Bpffs) -> Fd:
+def _load_object(
+    program: Program,
+    data: bytes,
+    name: str,
+    function: str,
+    bpffs: Bpffs,
+    instead: Mapping[str, Fd],
+) -> Fd:
     with ExitStack() as stack:
         opened = stack.enter_context(_opened(data, name))
         handle = _choose(opened, function)
         _set_knobs(opened, program)
-        fresh = _bind_maps(opened, program, bpffs, stack)
+        # To bind a map is to change its name.
+        ours = [pointer for name, pointer in opened.maps() if name in dict(program.maps)]
+        fresh = _bind_maps(opened, program, bpffs, stack, instead)
         if isinstance(program.code, UserObject):
             _without_frags(handle, program)
         _load_into_kernel(opened, handle)
+        if isinstance(program.code, BuiltIn):
+            _hold_maps(opened, handle, ours)
         _check_bindings(opened, handle, program, bpffs)
         for path, pointer in fresh:
             bpffs.put(Fd(lib().bpf_map__fd(pointer)), path)
@@ -249,7 +261,11 @@ def _rodata_places(opened: _Object) -> dict[str, tuple[int, int]]:
 
 
 def _bind_maps(
-    opened: _Object, program: Program, bpffs: Bpffs, stack: ExitStack
+    opened: _Object,
+    program: Program,
+    bpffs: Bpffs,
+    stack: ExitStack,
+    instead: Mapping[str, Fd],
 ) -> list[tuple[str, int]]:
     """Bind the object's maps to pins; return those of a user's object that are yet to be pinned.
 
@@ -261,16 +277,27 @@ def _bind_maps(
         if lib().bpf_map__is_internal(pointer):
             continue
         if name in bound:
-            _reuse(opened, name, pointer, bound[name], bpffs, stack)
+            path = bound[name]
+            fd = instead[path] if path in instead else stack.enter_context(bpffs.open(path))
+            _reuse(opened, name, pointer, path, fd)
         elif isinstance(program.code, BuiltIn):
             lib().bpf_map__set_autocreate(pointer, False)
         else:
             path = _own_map(program, name, pointer)
             if bpffs.exists(path):
-                _reuse(opened, name, pointer, path, bpffs, stack)
+                _reuse(opened, name, pointer, path, stack.enter_context(bpffs.open(path)))
             else:
                 fresh.append((path, pointer))
     return fresh
+
+
+def _hold_maps(opened: _Object, handle: int, maps: Iterable[int]) -> None:
+    """Have a program hold all maps that it is bound to, as its pin says: by itself it gets those
+    that its code names, of all that its object has."""
+    number = lib().bpf_program__fd(handle)
+    for pointer in maps:
+        what = f"have {opened.name} hold its maps"
+        call("bpf_prog_bind_map", number, lib().bpf_map__fd(pointer), None, what=what)
 
 
 def _check_bindings(opened: _Object, handle: int, program: Program, bpffs: Bpffs) -> None:
@@ -302,10 +329,7 @@ def _own_map(program: Program, name: str, pointer: int) -> str:
     return f"{shape.family}-{kind}-{key_of(shape).name.rsplit('/', 1)[-1].split('-', 1)[-1]}"
 
 
-def _reuse(
-    opened: _Object, name: str, pointer: int, path: str, bpffs: Bpffs, stack: ExitStack
-) -> None:
-    fd = stack.enter_context(bpffs.open(path))
+def _reuse(opened: _Object, name: str, pointer: int, path: str, fd: Fd) -> None:
     declared = (lib().bpf_map__key_size(pointer), lib().bpf_map__value_size(pointer))
     info = bpf.map_info(fd)
     if declared != (info.key_bytes, info.value_bytes):

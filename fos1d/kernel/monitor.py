@@ -25,6 +25,7 @@ from watchdog.observers.inotify_c import (
 
 from fos1d.errors import KernelError
 from fos1d.kernel.bpffs import Bpffs
+from fos1d.kernel.xdp_features import driver_socket
 
 Inode: TypeAlias = tuple[int, int]
 
@@ -41,37 +42,52 @@ HEADER = struct.Struct("=IHHII")
 
 
 class LinkMonitor:
-    """Calls `wake` when an interface appears, goes, or changes (its XDP program included).
+    """Calls `wake` when an interface appears, goes, or changes: its XDP program, and what its
+    driver can do with XDP, included.
 
     The messages are not read further: the pass looks for itself.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._thread = threading.Thread(target=self._run, name="links", daemon=True)
+        route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._ears = [_Ear("links", route, _tells_of_links, wake)]
+        if (drivers := driver_socket()) is not None:
+            self._ears.append(_Ear("drivers", drivers, bool, wake))
 
     def start(self) -> None:
         """Begin to listen."""
-        self._socket.bind((0, RTMGRP_LINK))
-        self._thread.start()
+        self._ears[0].socket.bind((0, RTMGRP_LINK))
+        for ear in self._ears:
+            threading.Thread(target=ear.run, name=ear.name, daemon=True).start()
 
     def stop(self) -> None:
         """End listening."""
-        self._socket.close()
+        for ear in self._ears:
+            ear.socket.close()
 
-    def _run(self) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Ear:
+    """A socket, and which of its messages wake."""
+
+    name: str
+    socket: socket.socket
+    tells: Callable[[bytes], bool]
+    wake: Callable[[], None]
+
+    def run(self) -> None:
+        """Listen until the socket is closed."""
         while True:
             try:
-                message = self._socket.recv(65536)
+                message = self.socket.recv(65536)
             except OSError as error:
-                if self._socket.fileno() < 0 or error.errno is None:
+                if self.socket.fileno() < 0 or error.errno is None:
                     return
                 # The queue overflowed: something changed, whatever it was.
-                self._wake()
+                self.wake()
                 continue
-            if _tells_of_links(message):
-                self._wake()
+            if self.tells(message):
+                self.wake()
 
 
 def _tells_of_links(message: bytes) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import AF_INET, AF_INET6
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
@@ -15,6 +17,7 @@ from fos1d.model.objects import Hook, Mode
 IFF_UP = 1
 SKIP_STATISTICS = 1 << 3
 CLSACT = 0xFFFF0000
+ROOT = 0xFFFFFFFF
 PARENTS = {Hook.TC_INGRESS: 0xFFFFFFF2, Hook.TC_EGRESS: 0xFFFFFFF3}
 
 XDP_MODES = {"xdp": Mode.NATIVE, "xdpgeneric": Mode.GENERIC, "xdpoffload": Mode.NATIVE}
@@ -61,6 +64,12 @@ class Netlink:
         found = (_link(message) for message in self._route.get_links(ext_mask=SKIP_STATISTICS))
         return {link.interface.name: link for link in found}
 
+    def addresses(self) -> set[IPv4Address | IPv6Address]:
+        """Return this machine's own addresses."""
+        found = (message.get_attr("IFA_LOCAL") for message in self._route.get_addr(family=AF_INET))
+        six = (message.get_attr("IFA_ADDRESS") for message in self._route.get_addr(family=AF_INET6))
+        return {ip_address(address) for address in (*found, *six) if address}
+
     def link(self, name: str) -> Link | None:
         """Return one interface, None where there is none of that name."""
         try:
@@ -79,6 +88,14 @@ class Netlink:
             if message["handle"] == handle:
                 return str(message.get_attr("TCA_KIND"))
         return None
+
+    def root_qdiscs(self) -> dict[int, str]:
+        """Return the kind of the root qdisc of each interface that has one, by index."""
+        return {
+            message["index"]: str(message.get_attr("TCA_KIND"))
+            for message in self._route.get_qdiscs()
+            if message["parent"] == ROOT
+        }
 
     def clsact_interfaces(self) -> list[int]:
         """Return the indexes of the interfaces that have a clsact qdisc."""

@@ -16,10 +16,13 @@ from fos1d.errors import KernelError
 from fos1d.kernel import attach, bpf, contents
 from fos1d.kernel.bpf import Fd, MapInfo
 from fos1d.kernel.bpffs import Bpffs, Listing
+from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.ledger import read_ledgers
 from fos1d.kernel.netlink import Link, Netlink
 from fos1d.model.objects import (
     Attachment,
+    CgroupAttachment,
+    CgroupHook,
     Entries,
     Foreign,
     Hook,
@@ -37,7 +40,7 @@ from fos1d.model.objects import (
     attachment_key,
     key_of,
 )
-from fos1d.model.pins import decode
+from fos1d.model.pins import CGROUP_LINKS, decode, parse_cgroup_link_path
 from fos1d.plan.contents import pack, unpack
 
 PIN_FOLDERS = ("map", "state", "chain", "table")
@@ -74,11 +77,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where programs are attached: the interfaces, and which of them have a clsact qdisc."""
+    """Where programs are attached: the interfaces, which of them have a clsact qdisc, cgroups."""
 
     netlink: Netlink
     links: Mapping[str, Link]
     clsact: Collection[str]
+    cgroups: Cgroupfs
 
 
 def observe(
@@ -102,6 +106,7 @@ def observe(
         *_xdp(places.links, pins, ours),
         *_tcx(bpffs, listing, places.links, pins),
         *_clsact(places, pins),
+        *_cgroup_links(bpffs, places.cgroups, pins),
     ):
         key = key_of(found)
         if key in state and _has_wanted_mode(found, desired.get(key)):
@@ -296,3 +301,15 @@ def _clsact(places: Places, pins: Pins) -> Iterator[Attachment]:
                 number = attach.clsact_program(index, found.hook, order)
                 program = pins.programs.get(number, "")
                 yield Attachment(name, found.hook, program, Mode.CLSACT, order)
+
+
+def _cgroup_links(bpffs: Bpffs, cgroups: Cgroupfs, pins: Pins) -> Iterator[CgroupAttachment]:
+    """Yield what our link pins hold. A link whose cgroup went, or was made anew under the same
+    path, has no program."""
+    for path in bpffs.pins(CGROUP_LINKS):
+        cgroup, hook, slot = parse_cgroup_link_path(path)
+        with bpffs.open(path) as fd:
+            info = bpf.cgroup_link_info(fd)
+        lives = info.cgroup_id != 0 and info.cgroup_id == cgroups.id_of(cgroup)
+        program = pins.programs.get(info.program_id, "") if lives else ""
+        yield CgroupAttachment(cgroup, CgroupHook(hook), program, slot)

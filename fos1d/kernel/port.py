@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from fos1d.kernel.attach import clsact_purge
 from fos1d.kernel.bpffs import open_root
+from fos1d.kernel.cgroup import Cgroupfs
 from fos1d.kernel.execute import Executor
-from fos1d.kernel.features import has_tcx
+from fos1d.kernel.features import has_stack_view, has_tcx, with_redirects
 from fos1d.kernel.loader import object_digests
 from fos1d.kernel.netlink import Link, Netlink
 from fos1d.kernel.observe import Places, observe
-from fos1d.model.facts import Facts, Features
+from fos1d.kernel.operators import flow_keys, operator_connections, ssh_cgroups
+from fos1d.kernel.xdp_features import XdpFeatures
+from fos1d.model.facts import Facts, FastPath, Features
 from fos1d.model.objects import KernelObject, Key, State
+from fos1d.model.workload import Workload
 from fos1d.plan.actions import Action
 
 
@@ -34,14 +38,29 @@ class Kernel(Protocol):
 class RealKernel:
     """The kernel of this machine, seen from this network namespace.
 
-    `tc_attach` is `auto`, `tcx` or `clsact`.
+    `tc_attach` is `auto`, `tcx` or `clsact`; `cgroup_root` is the cgroup2 mount, None to look for
+    it. `fast_path` is where it is wanted. `workloads` tells who is in which cgroup. Established
+    connections to `operator_ports`, and to ssh servers wherever they listen, are the operator's.
     """
 
-    def __init__(self, bpffs_root: Path, tc_attach: str = "auto") -> None:
+    def __init__(
+        self,
+        bpffs_root: Path,
+        tc_attach: str = "auto",
+        cgroup_root: Path | None = None,
+        workloads: Callable[[], tuple[Workload, ...]] = tuple,
+        operator_ports: Collection[int] = (),
+        fast_path: FastPath = FastPath.OFF,
+    ) -> None:
         self.bpffs = open_root(bpffs_root)
         self.netlink = Netlink()
         self._tc_attach = tc_attach
-        self._executor = Executor(self.bpffs, self.netlink)
+        self._workloads = workloads
+        self._operator_ports = operator_ports
+        self._fast_path = fast_path
+        self._xdp_features = XdpFeatures()
+        self.cgroups = Cgroupfs(cgroup_root)
+        self._executor = Executor(self.bpffs, self.netlink, self.cgroups)
         self._links: Mapping[str, Link] | None = None
 
     def facts(self) -> Facts:
@@ -49,7 +68,15 @@ class RealKernel:
         self._links = links = self.netlink.links()
         interfaces = {name: link.interface for name, link in links.items()}
         tcx = has_tcx() if self._tc_attach == "auto" else self._tc_attach == "tcx"
-        return Facts(interfaces, Features(tcx=tcx), object_digests())
+        fast_path = self._fast_path if has_stack_view() else FastPath.OFF
+        if fast_path is not FastPath.OFF:
+            can, queues = self._xdp_features.read(), self.netlink.root_qdiscs()
+            interfaces = with_redirects(interfaces, can, queues)
+        workloads = self._workloads()
+        found = operator_connections(ssh_cgroups(workloads), self._operator_ports)
+        return Facts(
+            interfaces, Features(tcx, fast_path), object_digests(), workloads, *flow_keys(found)
+        )
 
     def observe(self, desired: Mapping[Key, KernelObject]) -> State:
         """Return what is there, once leftovers without meaning are gone; interfaces as the facts
@@ -62,7 +89,7 @@ class RealKernel:
         names = {link.interface.index: name for name, link in links.items()}
         clsact = [names[index] for index in self.netlink.clsact_interfaces() if index in names]
         listing = self.bpffs.tidy(clsact)
-        places = Places(self.netlink, links, clsact)
+        places = Places(self.netlink, links, clsact, self.cgroups)
         return observe(self.bpffs, listing, places, desired, self._executor.ours)
 
     def execute(self, action: Action) -> str:
@@ -74,5 +101,6 @@ class RealKernel:
         clsact_purge(self.netlink, self.bpffs)
 
     def close(self) -> None:
-        """Close the netlink socket; everything in the kernel stays."""
+        """Close the netlink sockets; everything in the kernel stays."""
         self.netlink.close()
+        self._xdp_features.close()

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from fos1d import abi
 from fos1d.kinds import Resource
 from fos1d.kinds.admission import Accepted
+from fos1d.kinds.container_lower import lower_limits
+from fos1d.kinds.container_policy import EBPFContainerPolicy
+from fos1d.kinds.container_program import lower_cgroup_programs
 from fos1d.kinds.declaration import Declaration
 from fos1d.kinds.lowered import Context, Lowered
 from fos1d.kinds.map import EBPFMap
 from fos1d.kinds.map_lower import lower_map, map_object
+from fos1d.kinds.meta import LabelSelector
+from fos1d.kinds.network_policy import EBPFNetworkPolicy, NetworkPolicySpec
+from fos1d.kinds.policy_lower import PolicyView, lower_policies
 from fos1d.kinds.program import EBPFProgram
 from fos1d.kinds.program_lists import is_list_of
-from fos1d.kinds.program_lower import Declared, lower_interface
+from fos1d.kinds.program_lower import Declared, FastPath, chosen_fast_paths, lower_interface
+from fos1d.kinds.program_object import own_source
 from fos1d.model.facts import Facts, Interface
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Map
@@ -28,6 +35,7 @@ class Assembled:
 
     lowered: Lowered
     elsewhere: frozenset[ResourceId] = frozenset()
+    policies: PolicyView = field(default_factory=PolicyView)
 
 
 def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
@@ -41,17 +49,30 @@ def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
     maps = [resource for resource in resources if isinstance(resource, EBPFMap)]
     for declared_map in maps:
         lower_map(declared_map, lowered)
-    _lower_programs(here, maps, context, lowered)
+    programs = list(_programs(here, maps))
+    policies = lower_policies(here, context, lowered)
+    _lower_xdp(programs, policies.fast_paths, context, lowered)
+    lower_limits(here, policies.places, context, lowered)
+    own = [declared for declared in programs if own_source(declared.resource) is not None]
+    lower_cgroup_programs(in_force, own, policies.places, lowered)
     for resource in resources:
         if not has_data_path(resource):
             lowered.note(resource.id, "NotSupportedYet", _not_yet(resource))
-    return Assembled(lowered, frozenset(a.id for a in in_force) - {r.id for r in resources})
+    elsewhere = frozenset(a.id for a in in_force) - {r.id for r in resources}
+    return Assembled(lowered, elsewhere, policies)
 
 
 def is_for_node(declaration: Declaration, facts: Facts) -> bool:
     """Whether the node's labels meet the declaration's nodeSelector."""
-    selector = declaration.resource.spec.node_selector
-    return selector is None or selector.selects(facts.node_labels)
+    return all(selector.selects(facts.node_labels) for selector in _node_selectors(declaration))
+
+
+def _node_selectors(declaration: Declaration) -> Iterator[LabelSelector]:
+    spec = declaration.resource.spec
+    if spec.node_selector is not None:
+        yield spec.node_selector
+    if isinstance(spec, NetworkPolicySpec) and spec.selector and spec.selector.node_selector:
+        yield spec.selector.node_selector
 
 
 def has_data_path(resource: Resource) -> bool:
@@ -60,7 +81,11 @@ def has_data_path(resource: Resource) -> bool:
         case EBPFMap():
             return True
         case EBPFProgram(spec=spec):
-            return spec.type == "xdp"
+            return spec.type == "xdp" or own_source(resource) is not None
+        case EBPFNetworkPolicy(spec=policy):
+            return policy.policy_type != "nat"
+        case EBPFContainerPolicy():
+            return True
         case _:
             return False
 
@@ -68,29 +93,40 @@ def has_data_path(resource: Resource) -> bool:
 def _not_yet(resource: Resource) -> str:
     what = resource.id.kind
     if isinstance(resource, EBPFProgram):
-        what = f"{what} of type {resource.spec.type}"
+        source = " without a source" if resource.spec.type == "cgroup" else ""
+        what = f"{what} of type {resource.spec.type}{source}"
+    if isinstance(resource, EBPFNetworkPolicy):
+        what = f"{what} of policyType {resource.spec.policy_type}"
     return f"{what} is validated, but this release does not program it yet"
 
 
-def _lower_programs(
-    here: Sequence[Accepted], maps: Iterable[EBPFMap], context: Context, lowered: Lowered
-) -> None:
+def _programs(here: Sequence[Accepted], maps: Iterable[EBPFMap]) -> Iterator[Declared]:
     by_name: dict[tuple[str, str], EBPFMap] = {
         (m.metadata.namespace, m.metadata.name): m for m in maps
     }
-    on_interface: dict[str, list[Declared]] = {}
     for accepted in here:
         resource = accepted.declaration.resource
-        if not isinstance(resource, EBPFProgram) or resource.spec.type != "xdp":
+        if isinstance(resource, EBPFProgram):
+            origin, files = accepted.declaration.origin, accepted.files
+            yield Declared(resource, origin, files, user_maps(resource, by_name))
+
+
+def _lower_xdp(
+    programs: Iterable[Declared],
+    fast_paths: Mapping[str, FastPath],
+    context: Context,
+    lowered: Lowered,
+) -> None:
+    on_interface: dict[str, list[Declared]] = {}
+    for declared in programs:
+        if declared.resource.spec.type != "xdp" or _too_many_lists(declared, lowered):
             continue
-        origin, files = accepted.declaration.origin, accepted.files
-        declared = Declared(resource, origin, files, user_maps(resource, by_name))
-        if _too_many_lists(declared, lowered):
-            continue
-        for interface in _interfaces(resource, context, lowered):
+        for interface in _interfaces(declared.resource, context, lowered):
             on_interface.setdefault(interface.name, []).append(declared)
-    for name, programs in sorted(on_interface.items()):
-        lower_interface(context.facts.interfaces[name], programs, context, lowered)
+    chosen = chosen_fast_paths(fast_paths, on_interface, context.facts.features)
+    for name in sorted(on_interface.keys() | chosen.keys()):
+        interface, chained = context.facts.interfaces[name], on_interface.get(name, [])
+        lower_interface(interface, chained, chosen.get(name), context, lowered)
 
 
 def _interfaces(resource: EBPFProgram, context: Context, lowered: Lowered) -> list[Interface]:

@@ -21,6 +21,7 @@ from fos1d.kinds.rules import IpBlock, PortRule, small_burst, unreachable
 from fos1d.model.identity import ResourceId
 
 DefaultAction: TypeAlias = Literal["allow", "deny"]
+Way: TypeAlias = Literal["ingress", "egress"]
 
 
 class WorkloadSelector(Model):
@@ -96,6 +97,20 @@ class NetworkControls(Model):
     )
     egress_rules: Listed[WorkloadRule] = Field((), description="Rules for outgoing traffic.")
     ingress_rules: Listed[WorkloadRule] = Field((), description="Rules for incoming traffic.")
+
+    def controls(self, way: Way) -> bool:
+        """Whether the rules of a direction are in force."""
+        return self.enable_ingress_control if way == "ingress" else self.enable_egress_control
+
+    def rules(self, way: Way) -> tuple[WorkloadRule, ...]:
+        """Return the rules of a direction."""
+        return self.ingress_rules if way == "ingress" else self.egress_rules
+
+    def default(self, way: Way) -> DefaultAction | None:
+        """Return the default action of a direction, if the manifest sets it."""
+        if f"default_{way}_action" not in self.model_fields_set:
+            return None
+        return self.default_ingress_action if way == "ingress" else self.default_egress_action
 
     def remarks(self) -> Iterator[Fault]:
         """Yield what is odd though allowed."""
@@ -175,7 +190,7 @@ class ContainerPolicySpec(Model):
     )
     ebpf_program: Maybe[Name] = Field(
         None,
-        description="An EBPFProgram (cgroup) in the same name space, in place of the built-in one.",
+        description="An EBPFProgram (cgroup) in the same name space, beside the built-in ones.",
     )
 
 

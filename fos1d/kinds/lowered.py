@@ -6,8 +6,10 @@ import hashlib
 from dataclasses import dataclass, field
 
 from fos1d.compile.lists import ListStore
+from fos1d.kinds.policy_compiled import PolicyStore
 from fos1d.model.condition import Condition, ConditionType, Status
 from fos1d.model.facts import Facts
+from fos1d.model.failsafe import FailsafePort
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import KernelObject, Key, key_of
 
@@ -18,7 +20,8 @@ class Context:
 
     facts: Facts
     lists: ListStore
-    failsafe_tcp_ports: tuple[int, ...] = ()
+    policies: PolicyStore = field(default_factory=PolicyStore)
+    failsafe_ports: tuple[FailsafePort, ...] = ()
     most_flows: int = 65536
 
 
@@ -33,6 +36,8 @@ class Lowered:
     objects: dict[Key, KernelObject] = field(default_factory=dict)
     claims: dict[ResourceId, set[Key]] = field(default_factory=dict)
     notes: dict[ResourceId, list[Condition]] = field(default_factory=dict)
+    selections: dict[ResourceId, Condition] = field(default_factory=dict)
+    remarks: dict[ResourceId, list[str]] = field(default_factory=dict)
 
     def add(self, claimant: ResourceId, *objects: KernelObject) -> None:
         """Want the objects on behalf of a resource."""
@@ -46,6 +51,20 @@ class Lowered:
         """Say why a resource, or a part of it, is not programmed."""
         condition = Condition(ConditionType.PROGRAMMED, Status.FALSE, reason, message)
         self.notes.setdefault(about, []).append(condition)
+
+    def remark(self, about: ResourceId, message: str) -> None:
+        """Say what people should know of a resource though it is programmed."""
+        self.remarks.setdefault(about, []).append(message)
+
+    def selects(self, about: ResourceId, message: str) -> None:
+        """Say what a resource selects on this router."""
+        condition = Condition(ConditionType.SELECTED, Status.TRUE, "Selected", message)
+        self.selections[about] = condition
+
+    def selects_nothing(self, about: ResourceId, reason: str, message: str) -> None:
+        """Say that a resource is about nothing that this router has now, which is no error."""
+        condition = Condition(ConditionType.SELECTED, Status.FALSE, reason, message)
+        self.selections[about] = condition
 
 
 def digest_of(*parts: object) -> str:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from fos1d.kinds.fields import (
+    AtLeastOne,
     Count,
     Dscp,
     HostAddress,
@@ -43,7 +44,7 @@ class Selector(Model):
         None, description="Local workloads by the labels of their name space."
     )
     node_selector: Maybe[LabelSelector] = Field(None, description="Routers by label.")
-    interfaces: Listed[Interfaces] = Field(
+    interfaces: AtLeastOne[Interfaces] = Field(
         (),
         description="Traffic that enters (ingress) or leaves (egress) these interfaces, forwarded"
         " traffic included; shell globs.",
@@ -73,6 +74,11 @@ class PolicyRule(Model):
         """Whether the rule matches all traffic."""
         return not self.peers and not self.ports
 
+    @property
+    def decides(self) -> bool:
+        """Whether no later rule is asked about what the rule matches."""
+        return self.action in ("allow", "deny")
+
     def combinations(self) -> Iterator[Fault]:
         """Yield what is wrong with these fields together."""
         if self.action == "mark" and self.mark is None:
@@ -97,6 +103,8 @@ class Route(Model):
             yield Fault((), "leads nowhere; give nextHop, interface, table or mark")
         if self.table is not None and (self.next_hop or self.interface):
             yield Fault(("table",), "excludes nextHop and interface, which the table decides")
+        if self.mark == 0:
+            yield Fault(("mark",), "0 marks nothing; write 1 or more")
 
 
 class NetworkPolicySpec(Model):
@@ -189,10 +197,13 @@ class EBPFNetworkPolicy(Model):
             yield Fault(("spec",), "does nothing: it has neither ingress nor egress rules")
         for direction, rules in spec.directions():
             yield from _rule_remarks(("spec", direction), rules)
+            if spec.policy_type == "filtering" and rules and not any(r.decides for r in rules):
+                message = "decides nothing, so what no other policy allows is denied"
+                yield Fault(("spec", direction), f"{message}; `- action: allow` would let it pass")
 
 
 def _rule_remarks(loc: tuple[str, str], rules: tuple[PolicyRule, ...]) -> Iterator[Fault]:
-    order = [(rule.matches_all, rule.action in ("allow", "deny")) for rule in rules]
+    order = [(rule.matches_all, rule.decides) for rule in rules]
     if found := unreachable(order):
         index, earlier = found
         message = f"is never reached, nor what follows: {loc[1]}[{earlier}] decides about the rest"

@@ -65,7 +65,9 @@ class ProgramSpec(Model):
         10, description="Order among the programs on one hook; lower runs first."
     )
     cgroup: Maybe[Cgroup] = Field(
-        None, description="sockops, cgroup: path below the cgroup2 root; by default the root."
+        None,
+        description="sockops, cgroup: path below the cgroup2 root; by default the root. Where an"
+        " EBPFContainerPolicy names the program, it runs on that one's workloads instead.",
     )
     mode: Literal["auto", "native", "generic"] = Field(
         "auto", description="xdp: `auto` tries native, then generic; status says which it is."

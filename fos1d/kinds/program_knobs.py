@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from fos1d import abi
 from fos1d.kinds.program_settings import Settings
+from fos1d.model.failsafe import Direction, FailsafePort
+from fos1d.model.packet import PROTOCOLS
 
 Knobs: TypeAlias = dict[str, int | tuple[int, ...]]
 
@@ -43,7 +46,7 @@ def filter_knobs(settings: Settings, failsafe_tcp_ports: tuple[int, ...]) -> Kno
         knobs["tracks_flows"] = 1
         knobs["connections_per_source"] = settings.connections_per_ip or 0
     if tracks_flows(settings) or settings.connections_per_second is not None:
-        knobs |= _failsafe(failsafe_tcp_ports)
+        knobs |= failsafe_knobs(failsafe_tcp_ports)
     if settings.stateful:
         knobs["stateful"] = 1
         knobs["grace_ns"] = settings.stateful_grace_seconds * abi.Time.NS_PER_SECOND
@@ -68,7 +71,18 @@ def _limits(settings: Settings) -> Knobs:
     return knobs
 
 
-def _failsafe(ports: tuple[int, ...]) -> Knobs:
+def failsafe_knobs(ports: Sequence[int]) -> Knobs:
+    """Return the knobs that name TCP ports of the router that nothing closes."""
     room = int(abi.Size.FAILSAFE_PORTS)
-    used = ports[:room]
+    used = tuple(ports[:room])
     return {"failsafe_ports": len(used), "failsafe_port": (*used, *(0,) * (room - len(used)))}
+
+
+def lifeline_knobs(ports: Iterable[FailsafePort]) -> Knobs:
+    """Return the knobs that tell policies which ports they never close."""
+    return failsafe_knobs([_lifeline(port) for port in ports])
+
+
+def _lifeline(port: FailsafePort) -> int:
+    asks = abi.Lifeline.LIFELINE_ASKS if port.direction is Direction.OUT else 0
+    return asks | PROTOCOLS[port.protocol] << abi.Lifeline.LIFELINE_SHIFT | port.port

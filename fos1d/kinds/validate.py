@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fos1d.kinds.check import check
+from fos1d.kinds.check.found import place
+from fos1d.kinds.check.objects import object_problems, unnamed_programs
 from fos1d.kinds.check.references import referenced_files
 from fos1d.kinds.declaration import Declaration
 from fos1d.kinds.parse import ParsedFile, parse_file
@@ -86,6 +88,8 @@ def validate(
     invalid = {identity for identity in wrong if identity is not None}
     findings += check(declarations, snapshot.blobs.keys(), invalid, complete=None not in wrong)
     findings += _list_problems(snapshot, declarations, problems)
+    findings += place(object_problems(declarations, snapshot.blobs))
+    findings += place(unnamed_programs(declarations))
     return _validated(declarations, findings)
 
 

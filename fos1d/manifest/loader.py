@@ -7,6 +7,7 @@ stands, which happens only to report a finding.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -78,6 +79,17 @@ class Places:
             name, node = found
         block = isinstance(node, CollectionNode) and not node.flow_style
         return self._at(name if name is not None and (key or block) else node)
+
+    def beside(self, loc: Loc) -> Iterator[Loc]:
+        """Yield the places of all items of the list in which `loc` is one."""
+        node = self.root
+        for step in loc[:-1]:
+            found = _child(node, step)
+            if found is None:
+                return
+            _, node = found
+        if isinstance(node, SequenceNode):
+            yield from ((*loc[:-1], index) for index in range(len(node.value)))
 
     def _at(self, node: Node) -> Origin:
         return _origin(self.path, node)

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fnmatch import fnmatchcase
+
+from fos1d.model.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A network interface. `link_type` is an ARPHRD_* number (1 Ethernet, 772 loopback)."""
+    """A network interface. `link_type` is an ARPHRD_* number (1 Ethernet, 772 loopback).
+
+    `redirects`: its driver runs XDP programs that send frames on by other interfaces.
+    `takes_frames`: it sends what such programs give it, and no queue shapes what it sends.
+    """
 
     name: str
     index: int
     link_type: int = 1
     mtu_bytes: int = 1500
     up: bool = True
+    redirects: bool = False
+    takes_frames: bool = False
 
     @property
     def link_header_bytes(self) -> int:
@@ -26,20 +35,37 @@ class Interface:
 ETHERNET_LIKE = frozenset({1, 772, 801, 802, 803})
 
 
+class FastPath(StrEnum):
+    """Where packets of established connections may go past the kernel's stack: nowhere, where an
+    XDP program of ours runs anyway, or at all interfaces whose drivers can do it."""
+
+    OFF = "off"
+    AUTO = "auto"
+    XDP = "xdp"
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the kernel can do, found by trying (kernel/features.py)."""
+    """What the kernel can do, found by trying (kernel/features.py), as far as the settings want."""
 
     tcx: bool = True
+    fast_path: FastPath = FastPath.OFF
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts that lowering may use. `objects` are the digests of our object files, by name."""
+    """The facts that lowering may use. `objects` are the digests of our object files, by name.
+
+    `operator_flows4` and `operator_flows6` are the keys, as the flow tables have them, of the
+    connections that the operator has to this machine.
+    """
 
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
     features: Features = Features()
     objects: Mapping[str, str] = field(default_factory=dict)
+    workloads: tuple[Workload, ...] = ()
+    operator_flows4: frozenset[bytes] = frozenset()
+    operator_flows6: frozenset[bytes] = frozenset()
     node_name: str = ""
     node_labels: Mapping[str, str] = field(default_factory=dict)
 

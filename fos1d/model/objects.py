@@ -140,6 +140,21 @@ class Hook(StrEnum):
     TC_EGRESS = "tc-egress"
 
 
+class CgroupHook(StrEnum):
+    """Where on a cgroup a program runs, for what the cgroup and all below it do."""
+
+    INGRESS = "cgroup-ingress"
+    EGRESS = "cgroup-egress"
+    SOCK_CREATE = "sock-create"
+    SOCK_RELEASE = "sock-release"
+    CONNECT4 = "connect4"
+    CONNECT6 = "connect6"
+    SENDMSG4 = "sendmsg4"
+    SENDMSG6 = "sendmsg6"
+    SOCK_OPS = "sock-ops"
+    DEVICE = "device"
+
+
 @dataclass(frozen=True, slots=True)
 class Next:
     """A program's successor in a chain: the program array and the slot to tail call."""
@@ -160,7 +175,7 @@ class Program:
     family: str
     digest: str
     bound: frozenset[str] = frozenset()
-    hook: Hook = field(default=Hook.XDP, compare=False)
+    hook: Hook | CgroupHook = field(default=Hook.XDP, compare=False)
     code: ProgramCode = field(default=BuiltIn("", ""), compare=False)
     constants: tuple[tuple[str, int | tuple[int, ...]], ...] = field(default=(), compare=False)
     maps: tuple[tuple[str, str], ...] = field(default=(), compare=False)
@@ -220,6 +235,20 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class CgroupAttachment:
+    """A program on a hook of a cgroup, beside whatever others attached there.
+
+    `cgroup` is a path below the cgroup2 root, `.` the root itself. `slot` tells several of ours on
+    one hook apart; they run in the order in which they were attached, and all must agree.
+    """
+
+    cgroup: str
+    hook: CgroupHook
+    program: str
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Foreign:
     """Something that is not ours, in a place that we may want. Never touched, only told."""
 
@@ -227,7 +256,8 @@ class Foreign:
     holder: str
 
 
-KernelObject = Map | Entries | Table | Program | Slots | PinAlias | Attachment
+Placement = Attachment | CgroupAttachment
+KernelObject = Map | Entries | Table | Program | Slots | PinAlias | Attachment | CgroupAttachment
 Observed = KernelObject | Foreign
 
 
@@ -248,6 +278,8 @@ def key_of(obj: Observed) -> Key:
             return Key("alias", obj.path)
         case Attachment():
             return attachment_key(obj.interface, obj.hook, obj.order)
+        case CgroupAttachment():
+            return Key("attachment", f"{obj.cgroup} {obj.hook} {obj.slot}")
         case Foreign():
             return obj.key
 
@@ -271,7 +303,7 @@ def needs(obj: KernelObject) -> tuple[Key, ...]:
             return (Key("map", obj.chain), *(Key("program", path) for path in obj.programs))
         case PinAlias():
             return (Key("map", obj.map),)
-        case Attachment():
+        case Attachment() | CgroupAttachment():
             return (Key("program", obj.program),)
 
 

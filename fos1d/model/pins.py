@@ -2,25 +2,33 @@
 
     program/<ns>:<name>/<digest>       a loaded program; ~<map> beside it: maps that it brought
     program/_flow/<digest>             the egress companion of flow tracking
+    program/_policy/<digest>           what judges by the policies, for all places
     map/<ns>:<name>/<shape>            an EBPFMap
     state/<ns>:<name>/<what>/<shape>   what a program remembers
     state/_flow/<what>/<shape>         the flow tables, shared by all
+    state/_policy/<what>/<shape>       what the policies' programs share
     table/<digest>/<part>              a frozen table
     chain/<interface>/<digest>         the program array of an interface with several programs
     link/<interface>/<hook>:<order>    a TCX link
+    cgroup/<path>/~<hook>:<slot>       a link to a cgroup
     ledger/<pin of a map>/<digest>     the keys that we declared in that map
     alias/<path>                       a symlink; its text is the id of our map pinned at that path
     clsact/<interface>                 a symlink; the clsact qdisc of that interface is our making
 
-bpffs refuses dots in names. They are written as colons, which no name here contains by itself.
+bpffs refuses dots in names. They are written as colons, which no name here contains by itself but
+those of cgroups: there `:`, `%` and `~` are written as %3A, %25 and %7E.
 """
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from fos1d.model.identity import ResourceId
 
 SHARED_FLOW = "_flow"
+SHARED_POLICY = "_policy"
 STATE = "state"
+TABLES = "table"
 
 
 def encode(name: str) -> str:
@@ -70,12 +78,29 @@ def chain_family(interface: str) -> str:
 
 def table_path(digest: str, part: str) -> str:
     """Return the pin of a part of a frozen table."""
-    return f"table/{digest}/{part}"
+    return f"{TABLES}/{digest}/{part}"
 
 
 def link_path(interface: str, hook: str, order: int) -> str:
     """Return the pin of a TCX link."""
     return f"link/{encode(interface)}/{hook}:{order}"
+
+
+CGROUP_LINKS = "cgroup"
+_ESCAPED = str.maketrans({".": ":", ":": "%3A", "%": "%25", "~": "%7E"})
+
+
+def cgroup_link_path(cgroup: str, hook: str, slot: int) -> str:
+    """Return the pin of a link to a cgroup, given by its path below the root; `.` is the root."""
+    folder = "" if cgroup == "." else f"{cgroup.translate(_ESCAPED)}/"
+    return f"{CGROUP_LINKS}/{folder}~{hook}:{slot}"
+
+
+def parse_cgroup_link_path(path: str) -> tuple[str, str, int]:
+    """Undo `cgroup_link_path`: return cgroup, hook and slot."""
+    folder, _, name = path.removeprefix(f"{CGROUP_LINKS}/").rpartition("/")
+    hook, _, slot = name.removeprefix("~").rpartition(":")
+    return unquote(decode(folder)) or ".", hook, int(slot)
 
 
 def clsact_mark(interface: str) -> str:

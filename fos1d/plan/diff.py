@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fos1d.model.objects import (
     Attachment,
+    CgroupAttachment,
     Entries,
     Foreign,
     Hook,
@@ -146,7 +147,7 @@ def _rank(obj: KernelObject) -> int:
             return 2
         case Attachment(hook=Hook.XDP):
             return 5
-        case Attachment():
+        case Attachment() | CgroupAttachment():
             return 4
         case _:
             return 3

@@ -7,10 +7,21 @@ again, from what it then sees.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fos1d.errors import Fos1Error
-from fos1d.model.objects import Foreign, Key, Map, Observed, Program, State, key_of, needs
+from fos1d.model.objects import (
+    BuiltIn,
+    CgroupAttachment,
+    Foreign,
+    Key,
+    Map,
+    Observed,
+    Program,
+    State,
+    key_of,
+    needs,
+)
 from fos1d.plan.actions import Action, Create, Delete, Done, Failed, Outcome, Plan, Replace, Skipped
 from fos1d.plan.actions import target as target_of
 
@@ -69,10 +80,25 @@ def _relatives(new: Observed, observed: State) -> list[Observed]:
     """Return the observed objects that `new` was to succeed: other members of its family."""
     match new:
         case Map() | Program():
-            return [
-                old
-                for old in observed.values()
-                if isinstance(old, type(new)) and old.family == new.family
+            old = [
+                found
+                for found in observed.values()
+                if isinstance(found, type(new)) and found.family == new.family
             ]
+            return [*old, *(_running(old, observed) if _is_users(new) else ())]
         case _:
             return []
+
+
+def _is_users(new: Map | Program) -> bool:
+    return isinstance(new, Program) and not isinstance(new.code, BuiltIn)
+
+
+def _running(programs: Iterable[Map | Program], observed: State) -> list[CgroupAttachment]:
+    """Return where programs run on cgroups: a new one for another hook leaves these alone."""
+    paths = {program.path for program in programs}
+    return [
+        found
+        for found in observed.values()
+        if isinstance(found, CgroupAttachment) and found.program in paths
+    ]

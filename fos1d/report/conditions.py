@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fos1d.model.condition import Condition, ConditionType, Status
 from fos1d.model.diagnostic import Diagnostic, errors_of
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import Attachment, Key
+from fos1d.model.objects import Key, Placement
 from fos1d.plan.actions import Conflict, Done, Failed, Outcome, Skipped, target
 
 CT = ConditionType
@@ -31,6 +31,7 @@ class Refusal:
 class PassFacts:
     """What a pass knows when it is over, by resource and by key.
 
+    `remarks` are what was said when the resources were lowered;
     `refusals` and `conflicts` are from its actions, `late` is what a second look found different,
     `attached` what it found attached.
     """
@@ -43,8 +44,10 @@ class PassFacts:
     contested: frozenset[Key] = frozenset()
     errors: Mapping[ResourceId, Sequence[Diagnostic]] = field(default_factory=dict)
     elsewhere: frozenset[ResourceId] = frozenset()
+    selections: Mapping[ResourceId, Condition] = field(default_factory=dict)
+    remarks: Mapping[ResourceId, Sequence[str]] = field(default_factory=dict)
     held: frozenset[ResourceId] = frozenset()
-    attached: Mapping[Key, Attachment] = field(default_factory=dict)
+    attached: Mapping[Key, Placement] = field(default_factory=dict)
 
     def keys_of(self, identity: ResourceId) -> list[Key]:
         """Return the keys that a resource claims, sorted."""
@@ -118,6 +121,9 @@ def _programmed(identity: ResourceId, facts: PassFacts, in_force: bool) -> Condi
         return Condition(CT.PROGRAMMED, Status.FALSE, refusal.reason, refusal.message)
     if conflict := next((facts.conflicts[key] for key in keys if key in facts.conflicts), None):
         return Condition(CT.PROGRAMMED, Status.FALSE, "Conflicted", _in_the_way(conflict))
+    selected = facts.selections.get(identity)
+    if selected is not None and not selected.holds:
+        return Condition(CT.PROGRAMMED, Status.TRUE, selected.reason, selected.message)
     if notes := facts.notes.get(identity):
         return notes[0]
     if late := [key for key in keys if key in facts.late]:
@@ -139,6 +145,8 @@ def _ready(accepted: Condition, programmed: Condition) -> Condition:
 
 
 def _selected(identity: ResourceId, facts: PassFacts) -> list[Condition]:
+    if identity in facts.selections:
+        return [facts.selections[identity]]
     if identity not in facts.elsewhere:
         return []
     message = "its nodeSelector does not select this router"

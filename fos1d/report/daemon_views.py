@@ -148,6 +148,8 @@ def _event(event: Event, node: str) -> Json:
         shown["action"] = event.action
     if event.origin:
         shown["origin"] = {"path": event.origin.path, "line": event.origin.line}
+    if event.packet is not None:
+        shown["packet"] = dict(event.packet)
     return {**shown, "detail": event.detail} if event.detail else shown
 
 

@@ -8,7 +8,9 @@ from typing import Protocol
 
 from fos1d.model.diagnostic import Diagnostic
 from fos1d.model.identity import ResourceId
+from fos1d.model.objects import Attachment, CgroupAttachment, Placement
 from fos1d.report.events import Event
+from fos1d.report.explanation import Explanation, Question
 from fos1d.report.status import World
 
 
@@ -44,12 +46,23 @@ class PlanView:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Where a program of a resource runs: interface, hook, mode and the kernel's program id."""
+    """Where a program of a resource runs: the interface with the mode, or the cgroup as its path
+    from the root; the hook, and the kernel's program id where the kernel was asked."""
 
     interface: str
     hook: str
     mode: str
-    program: str
+    program: str = ""
+    cgroup: str = ""
+
+
+def attached_of(found: Placement, program: str = "") -> Attached:
+    """Return an attachment as people see it."""
+    match found:
+        case Attachment(interface=interface, hook=hook, mode=mode):
+            return Attached(interface, str(hook), str(mode), program)
+        case CgroupAttachment(cgroup=path, hook=hook):
+            return Attached("", str(hook), "", program, f"/{path}".removesuffix("."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +77,45 @@ class MapEntries:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleCount:
+    """A rule of a policy, where it is written, and what it has matched. `exceeded` are those of
+    the packets that its limit dropped."""
+
+    direction: str
+    index: int
+    description: str
+    action: str
+    written_in: str
+    packets: int = 0
+    bytes: int = 0
+    exceeded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadUse:
+    """A workload that a policy selects; `usage` are its counters by name, where it is accounted."""
+
+    name: str
+    namespace: str
+    cgroup: str
+    cgroup_id: int
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """What the kernel says of one resource now.
 
     `counts` are packets and bytes by reason (`pass`, `drop-blacklist`, …), `pin_path` is the
-    user's own pin of a map.
+    user's own pin of a map; `rules` and `workloads` are a policy's.
     """
 
     attached: tuple[Attached, ...] = ()
     counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     map: MapEntries | None = None
     pin_path: str = ""
+    rules: tuple[RuleCount, ...] = ()
+    workloads: tuple[WorkloadUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +159,12 @@ class Desk(Protocol):
 
     def plan(self, files: Mapping[str, bytes] | None, timeout_s: float) -> PlanView:
         """Plan the given files (path to content), or the source as it is; change nothing."""
+
+    def explain(self, question: Question, timeout_s: float) -> Explanation:
+        """Say what the loaded programs do to a packet; change nothing.
+
+        Raises ValueError for an interface or workload that is not there.
+        """
 
     def suspend(self, seconds: float | None) -> World:
         """Stop making passes, for a while or until resumed."""

@@ -120,6 +120,7 @@ class Log:
             fields |= {"source_file": origin.path, "source_line": origin.line}
         if event.detail:
             fields |= self._detail(event)
+        fields |= event.packet or {}
         wanted = {"action": event.action, "revision": event.revision}
         return fields | {name: value for name, value in wanted.items() if value}
 

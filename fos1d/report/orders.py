@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from fos1d.errors import Fos1Error
 from fos1d.report.daemon_views import plan_of, status_of
+from fos1d.report.explanation import explanation_of, question_of
 from fos1d.report.http import Request, Response, as_json
 from fos1d.report.refusal import ApiRefusal
 from fos1d.report.routes import Service
@@ -44,6 +45,8 @@ def _order(request: Request, service: Service) -> Response:
             return _state(_confirm(service), service)
         case ("fos1", "v1", "plan"):
             return _plan(request, service)
+        case ("fos1", "v1", "explain"):
+            return _explain(request, service)
         case ("fos1", "v1", "rollback"):
             raise ApiRefusal(501, "rollback is not in this version: push the earlier revision")
         case _:
@@ -89,6 +92,17 @@ def _plan(request: Request, service: Service) -> Response:
         return as_json(plan_of(service.desk.plan(_files(request), timeout_s)))
     except Fos1Error as error:
         raise ApiRefusal(503, f"no plan can be made now: {error}") from error
+
+
+def _explain(request: Request, service: Service) -> Response:
+    question = question_of(request.json())
+    timeout_s = request.seconds("timeoutSeconds", 60.0, MOST_WAIT_S)
+    try:
+        return as_json(explanation_of(service.desk.explain(question, timeout_s)))
+    except ValueError as error:
+        raise ApiRefusal(404, str(error)) from error
+    except Fos1Error as error:
+        raise ApiRefusal(503, f"the packet cannot be tried now: {error}") from error
 
 
 def _files(request: Request) -> Mapping[str, bytes] | None:

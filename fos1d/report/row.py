@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fos1d.kinds import Resource
+from fos1d.report.desk import Attached, attached_of
 from fos1d.report.short import short
 from fos1d.report.status import ResourceStatus
 from fos1d.report.times import age
@@ -45,6 +46,12 @@ class Row:
         return NONE if value is None or value == "" else str(value)
 
     @property
+    def attached(self) -> tuple[Attached, ...]:
+        """Where a program runs."""
+        details = self.answer.details
+        return details.attached if details else tuple(map(attached_of, self.status.attached))
+
+    @property
     def age(self) -> str:
         """How long the daemon has known the resource."""
         created = self.status.created_s
@@ -68,9 +75,7 @@ class Row:
 
 def places(row: Row) -> str:
     """Return where a program is attached, or else where it should be."""
-    details = row.answer.details
-    found = details.attached if details else row.status.attached
-    names = sorted({place.interface for place in found})
+    names = sorted({place.interface or place.cgroup for place in row.attached})
     if names:
         return ",".join(names)
     return row.field("cgroup") if row.spec("interface") is None else row.field("interface")
@@ -78,9 +83,7 @@ def places(row: Row) -> str:
 
 def modes(row: Row) -> str:
     """Return how a program is attached to its own hook: native, generic, …"""
-    details = row.answer.details
-    found = details.attached if details else row.status.attached
-    named = {str(place.mode) for place in found if _is_own(row, str(place.hook))}
+    named = {place.mode for place in row.attached if place.mode and _is_own(row, place.hook)}
     return ",".join(sorted(named)) or NONE
 
 
@@ -89,13 +92,13 @@ def program_ids(row: Row) -> str:
     details = row.answer.details
     if details is None:
         return UNKNOWN
-    ids = {place.program for place in details.attached if _is_own(row, place.hook)}
+    ids = {place.program for place in row.attached if _is_own(row, place.hook)}
     return ",".join(sorted(ids)) or NONE
 
 
 def _is_own(row: Row, hook: str) -> bool:
     """Whether a hook is the one that the spec names, and not that of a companion."""
-    return hook == str(row.spec("type"))
+    return row.spec("type") in (hook, "cgroup")
 
 
 def packets(row: Row) -> str:

@@ -12,7 +12,7 @@ from fos1d.kinds.admission import Accepted
 from fos1d.model.condition import ConditionType, Stamped, stamp
 from fos1d.model.diagnostic import Diagnostic, errors_of
 from fos1d.model.identity import Origin, ResourceId
-from fos1d.model.objects import Attachment
+from fos1d.model.objects import Placement
 from fos1d.report.conditions import PassFacts, conditions_of
 from fos1d.report.short import short
 
@@ -24,7 +24,7 @@ class ResourceStatus:
     `accepted` is the version in force, None where none ever was; `origin` is where the newest
     version is written; `objects` are the keys in the kernel that it claims, `attached` those of
     them that are attachments, as read back; `remarks` are words of the executor, such as why XDP
-    runs in generic mode; times are Unix seconds.
+    runs in generic mode, and `gaps` what the resource asks for in vain; times are Unix seconds.
     """
 
     id: ResourceId
@@ -32,8 +32,9 @@ class ResourceStatus:
     origin: Origin
     conditions: Mapping[ConditionType, Stamped]
     objects: tuple[str, ...] = ()
-    attached: tuple[Attachment, ...] = ()
+    attached: tuple[Placement, ...] = ()
     remarks: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
     updated_s: float = 0.0
     created_s: float = 0.0
 
@@ -145,6 +146,7 @@ def _status(
         tuple(str(key) for key in facts.keys_of(identity)),
         tuple(facts.attached[k] for k in facts.keys_of(identity) if k in facts.attached),
         tuple(remarks.get(identity, old.remarks if old else ())),
+        tuple(facts.remarks.get(identity, ())),
         now_s,
         old.created_s if old else now_s,
     )

@@ -7,16 +7,17 @@ it: `details` is None for most resources of a long list.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fos1d.kinds.map import EBPFMap
 from fos1d.model.identity import API_VERSION, ResourceId
-from fos1d.model.objects import Attachment
 from fos1d.report.contents import shown_entry
-from fos1d.report.desk import Attached, Details, MapEntries
+from fos1d.report.desk import Attached, Details, MapEntries, attached_of
 from fos1d.report.documents import Documents
+from fos1d.report.policy_views import KINDS as POLICIES
+from fos1d.report.policy_views import policy_fields
 from fos1d.report.status import ResourceStatus
 from fos1d.report.times import rfc3339
 from fos1d.report.versions import Seen
@@ -93,8 +94,8 @@ def status_of(status: ResourceStatus, answer: Answer) -> Json:
         "conditions": conditions_of(status),
         "objects": list(status.objects),
     }
-    if status.remarks:
-        shown["remarks"] = list(status.remarks)
+    if remarks := [*status.remarks, *status.gaps]:
+        shown["remarks"] = remarks
     if answer.error:
         shown["kernelError"] = answer.error
     return shown | _own_fields(status, answer.details)
@@ -111,28 +112,30 @@ def _own_fields(status: ResourceStatus, details: Details | None) -> Json:
             return program_fields(status, details)
         case "EBPFMap":
             return _map_fields(status, details)
+        case kind if kind in POLICIES:
+            return policy_fields(status.id, details)
         case _:
             return {}
 
 
 def program_fields(status: ResourceStatus, details: Details | None) -> Json:
     """Return `attachedTo` and, where the kernel was asked, `metrics`."""
-    attached: Iterable[Attached | Attachment] = details.attached if details else status.attached
+    attached = details.attached if details else map(attached_of, status.attached)
     fields: Json = {"attachedTo": [_attached(place) for place in attached]}
     if details is not None:
         fields["metrics"] = metrics_of(details.counts)
     return fields
 
 
-def _attached(place: Attached | Attachment) -> Json:
-    shown: Json = {
+def _attached(place: Attached) -> Json:
+    shown = {
         "interface": place.interface,
-        "hook": str(place.hook),
-        "mode": str(place.mode),
+        "cgroup": place.cgroup,
+        "hook": place.hook,
+        "mode": place.mode,
+        "programId": place.program,
     }
-    if isinstance(place, Attached):
-        shown["programId"] = place.program
-    return shown
+    return {field: value for field, value in shown.items() if value}
 
 
 def metrics_of(counts: Mapping[str, tuple[int, int]]) -> Json:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests import lab
-from tests.bench import control, drop, legit, netset
+from tests.bench import bandwidth, control, drop, legit, netset, policy, rules_load, workload
 from tests.bench.results import Table, bars_drawn, keep, printed
 
 BENCHMARKS: dict[str, Callable[[bool], Table]] = {
@@ -16,6 +16,12 @@ BENCHMARKS: dict[str, Callable[[bool], Table]] = {
     "drop6": drop.drop6,
     "unlisted": drop.unlisted,
     "legitimate": legit.legitimate,
+    "policy": policy.policy,
+    "policy6": policy.policy6,
+    "growth": policy.growth,
+    "workload": workload.workload,
+    "rules": rules_load.rules_load,
+    "bandwidth": bandwidth.bandwidth,
     "netset": netset.netset,
     "passes": control.passes,
     "parsing": control.parsing,

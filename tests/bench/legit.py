@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from fos1d.kernel import bpf
 from fos1d.model.objects import Attachment, Hook
@@ -16,7 +17,8 @@ from tests.bench.networks import Networks, prefixes4, strangers
 from tests.bench.results import Table
 from tests.bench.wire import OUT, PAYLOAD, Lab, Router, datagram, laboratory
 
-BEHIND, NEXT_HOP = "203.0.113.9", "02:00:00:00:00:09"
+BEHIND = {4: "203.0.113.9", 6: "2001:db8:3::9"}
+NEXT_HOP = "02:00:00:00:00:09"
 FAR_END = "bench-far"
 FLOWS = 8192
 LISTED = 10_000
@@ -28,11 +30,16 @@ def forwarding(router: Router) -> None:
     router.namespace.ip("link", "add", *ends)
     for name in (OUT, FAR_END):
         router.namespace.ip("link", "set", "dev", name, "up")
-    lab.address(router.namespace, OUT, "203.0.113.1/24")
-    router.namespace.ip(
-        "neigh", "replace", BEHIND, "lladdr", NEXT_HOP, "dev", OUT, "nud", "permanent"
-    )
-    router.namespace.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    # Only where its peer polls does a veth take frames that XDP sends on.
+    with router.namespace.entered():
+        IoctlEthtool(FAR_END).set_offload_flag("generic-receive-offload", 1)
+    lab.address(router.namespace, OUT, "203.0.113.1/24", "2001:db8:3::1/64")
+    for host in BEHIND.values():
+        router.namespace.ip(
+            "neigh", "replace", host, "lladdr", NEXT_HOP, "dev", OUT, "nud", "permanent"
+        )
+    switches = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    router.namespace.run("sysctl", "-qw", *switches)
 
 
 def legitimate(quick: bool) -> Table:
@@ -61,7 +68,7 @@ def legitimate(quick: bool) -> Table:
 
 
 def _sides(found: Lab, listed: Networks, sources: Networks) -> list[Side]:
-    frame = datagram(4, BEHIND)
+    frame = datagram(4, BEHIND[4])
 
     def side(what: str, setup: Callable[[Router], object]) -> Side:
         def both(router: Router) -> None:
@@ -96,6 +103,6 @@ def begin_flows(made: Applied, router: Router, sources: Networks) -> None:
     with router.namespace.entered(), made.kernel.bpffs.open(companion) as program:
         for line in sources.lines():
             content = frames.udp(9, 4242, PAYLOAD)
-            packet = frames.ipv4(BEHIND, line, frames.UDP, content)
+            packet = frames.ipv4(BEHIND[4], line, frames.UDP, content)
             frame = frames.ethernet(packet)
             bpf.test_run(program, frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fos1d.kernel.port import RealKernel
+from fos1d.model.facts import FastPath
 from tests.applied import HEAD, Applied, program
 from tests.bench.networks import Networks
 from tests.bench.objects import compiled
@@ -23,11 +24,13 @@ EVERYTHING = (
 )
 
 
-def applied_to(router: Router, files: Mapping[str, str | bytes]) -> Applied:
+def applied_to(
+    router: Router, files: Mapping[str, str | bytes], fast_path: FastPath = FastPath.OFF
+) -> Applied:
     """Apply manifests to a router; its kernel objects go with the lab."""
     folder = router.stack.enter_context(bpf_folder())
     with router.namespace.entered():
-        kernel = RealKernel(folder / "fos1")
+        kernel = RealKernel(folder / "fos1", fast_path=fast_path)
         router.stack.callback(kernel.close)
         made = Applied(kernel)
         made.ready(files)

@@ -199,11 +199,11 @@ def index_of(namespace: lab.Namespace, interface: str) -> int:
 
 def datagram(family: int, dest: str | None = None) -> bytes:
     """Return the smallest UDP frame to the router."""
-    content = frames.udp(4242, 9, PAYLOAD)
     if family == 4:
+        content = frames.udp(4242, 9, PAYLOAD)
         packet = frames.ipv4("192.0.2.1", dest or ROUTER[4], frames.UDP, content)
     else:
-        packet = frames.ipv6("2001:db8:2::1", dest or ROUTER[6], frames.UDP, content[:8])
+        packet = frames.ipv6("2001:db8:2::1", dest or ROUTER[6], frames.UDP, frames.udp(4242, 9))
     return MAC_BYTES + frames.ethernet(packet)[6:]
 
 

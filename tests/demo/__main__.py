@@ -1,4 +1,4 @@
-"""The story: before, a push, traffic, a bad push, a foreign hand, a kill -9, a new attacker."""
+"""The story: before, a push, traffic, a bad push, a foreign hand, a kill, a newcomer, a policy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.demo import refused
+from tests.demo.access import access
 from tests.demo.stage import (
     ATTACKER4,
     ATTACKER6,
@@ -48,7 +49,7 @@ def main() -> int:
         return refused.show(missing)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fos1-demo-") as folder, stage(Path(folder)) as made:
-        for part in (before, push, traffic, bad_push, foreign_hand, killed, newcomer):
+        for part in (before, push, traffic, bad_push, foreign_hand, killed, newcomer, access):
             part(made)
         good = table(made)
     end = "All as it should be" if good else "Something is wrong"
@@ -81,7 +82,8 @@ def before(made: Stage) -> None:
 def push(made: Stage) -> None:
     """Push the example and start the daemon on it."""
     scene("The operator pushes examples/edge-router/ to the router")
-    shutil.copytree(EXAMPLE, made.clone, dirs_exist_ok=True)
+    later = shutil.ignore_patterns("access.yaml")
+    shutil.copytree(EXAMPLE, made.clone, dirs_exist_ok=True, ignore=later)
     banned = made.clone / "banned.yaml"
     text = banned.read_text()
     banned.write_text(text.replace("/sys/fs/bpf/banned", f"{made.router.bpffs.parent}/banned"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fos1d import abi
 from fos1d.errors import Fos1Error
 from fos1d.kernel.simulated import SimulatedKernel
 from fos1d.kinds.parse import parse_file
@@ -15,7 +16,7 @@ from tests.applied import snapshot
 LISTS = {"lists/drop.netset": "192.0.2.0/24\n2001:db8::/32\n", "count.c": "int x;\n"}
 MACHINE = Facts(
     {name: Interface(name, index) for index, name in enumerate(("eth0", "wan0"), 1)},
-    objects={"xdp_filter": "0" * 64, "tc_flow": "1" * 64},
+    objects=dict.fromkeys(abi.MAPS, "0" * 64),
 )
 
 

@@ -15,6 +15,7 @@ from fos1d.kernel import bpf, contents
 from fos1d.kernel.port import RealKernel
 from fos1d.model.objects import (
     Attachment,
+    CgroupAttachment,
     Entries,
     Hook,
     KernelObject,
@@ -25,10 +26,10 @@ from fos1d.model.objects import (
     Slots,
     Table,
 )
-from fos1d.model.pins import link_path
+from fos1d.model.pins import cgroup_link_path, link_path
 from tests import lab
 from tests.contract import check_promise, reconcile_once
-from tests.worlds import desired_states, meddlings
+from tests.worlds import CGROUPS, desired_states, meddlings
 
 pytestmark = pytest.mark.kernel
 
@@ -54,8 +55,19 @@ class RealStranger:
                 (root / link_path(obj.interface, obj.hook, obj.order)).unlink(missing_ok=True)
             case Attachment():
                 lab.command("tc", "qdisc", "del", "dev", obj.interface, "clsact", check=False)
+            case CgroupAttachment(cgroup=cgroup, hook=hook, slot=slot):
+                (root / cgroup_link_path(cgroup, hook, slot)).unlink(missing_ok=True)
+                self.recreate(cgroup)
             case Entries() | Slots():
                 pass
+
+    def recreate(self, cgroup: str) -> None:
+        """Remove a cgroup without children, and make another of its name."""
+        place = self.kernel.cgroups.root()
+        with suppress(OSError):
+            if place:
+                (place / cgroup).rmdir()
+                (place / cgroup).mkdir()
 
     def write(self, shape: Map, key: bytes, value: bytes) -> None:
         """Write an entry if there is room."""
@@ -73,13 +85,15 @@ class RealStranger:
 )
 @given(st.data())
 def test_one_pass_converges_and_a_second_does_nothing(
-    namespace: lab.Namespace, bpffs: Path, data: st.DataObject
+    namespace: lab.Namespace, bpffs: Path, cgroup: Path, data: st.DataObject
 ) -> None:
     states = desired_states(bpffs.parent)
     first, second = data.draw(states), data.draw(states)
     what = data.draw(meddlings())
     namespace.ip("link", "add", "name", "v0", "type", "veth", "peer", "name", "v1")
-    kernel = RealKernel(bpffs)
+    for name in CGROUPS:
+        (cgroup / name).mkdir(exist_ok=True)
+    kernel = RealKernel(bpffs, cgroup_root=cgroup)
     try:
         check_promise(kernel, RealStranger(kernel), first, second, what)
         assert not reconcile_once(kernel, {}).actions

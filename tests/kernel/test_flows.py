@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,15 @@ from fos1d import abi
 from fos1d.kernel import bpf, contents
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.flows import sweep
+from fos1d.model.failsafe import Direction, FailsafePort, Transport
 from fos1d.model.objects import Attachment, Hook
 from tests import frames as f
 from tests import lab
 from tests.applied import XDP_PASS, Applied, applied, program, verdict
 
 pytestmark = pytest.mark.kernel
+
+SSH = FailsafePort(Direction.IN, Transport.TCP, 22)
 
 Ends = tuple[str, int, str, int]
 
@@ -174,9 +177,7 @@ def test_answered_udp_is_no_flood(kernel: Applied) -> None:
 
 
 def test_failsafe_ports_stay_open(kernel: Applied) -> None:
-    from dataclasses import replace
-
-    kernel.options = replace(kernel.options, failsafe_tcp_ports=(22, 2222))
+    kernel.options = replace(kernel.options, failsafe_ports=(SSH, replace(SSH, port=2222)))
     line = wire(kernel, STRICT)
     assert line.comes(segment(("203.0.113.9", 999, "198.51.100.1", 22), f.ACK))
     assert line.comes(segment(("203.0.113.9", 999, "198.51.100.1", 2222), f.ACK))

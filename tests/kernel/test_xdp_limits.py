@@ -11,11 +11,14 @@ import pytest
 from fos1d import abi
 from fos1d.kernel.bpf import Fd
 from fos1d.kinds import program_knobs
+from fos1d.model.failsafe import Direction, FailsafePort, Transport
 from tests import frames as f
 from tests import lab
 from tests.applied import XDP_PASS, Applied, applied, program, verdict
 
 pytestmark = pytest.mark.kernel
+
+SSH = FailsafePort(Direction.IN, Transport.TCP, 22)
 
 HERE4, HERE6 = "198.51.100.1", "2001:db8:1::1"
 
@@ -153,7 +156,7 @@ def test_counters_name_the_reason_and_leave_the_self_check_out(kernel: Applied) 
 
 
 def test_failsafe_ports_are_spared_by_the_limit_on_connections(kernel: Applied) -> None:
-    kernel.options = replace(kernel.options, failsafe_tcp_ports=(22,))
+    kernel.options = replace(kernel.options, failsafe_ports=(SSH,))
     fd = kernel.open({"p.yaml": program("p", "v0", "{connectionsPerSecond: 1}")})
     assert passed(fd, [packet("8.8.8.8", f.TCP, f.tcp(1, 22))] * 10) == 10
     assert passed(fd, [packet("8.8.8.8", f.TCP, f.tcp(1, 23))] * 10) == 1

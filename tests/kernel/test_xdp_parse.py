@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from fos1d.kernel.bpf import Fd
 from tests import frames as f
@@ -19,13 +18,9 @@ pytestmark = pytest.mark.kernel
 
 LISTED = ["192.168.1.100", "10.10.10.0/24", "172.16.0.0/12", "2001:db8:bad::/48", "2001:db8::bad"]
 NETWORKS = [ip_network(text) for text in LISTED]
-ENOUGH = settings(
-    max_examples=4000,
-    deadline=None,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+FRAMES = 20_000
 BLACKLIST = f"{{blacklist: {{enabled: true, ips: {LISTED}}}".replace("'", '"')
+LIMITS = ", rateLimiting: {enabled: true, packetsPerSecond: 1000000000, burst: 1000000000}}"
 
 
 @pytest.fixture
@@ -52,80 +47,68 @@ def expected(frame: bytes, looks_further: bool) -> int:
     return XDP_DROP if looks_further and read.rest != "ip" else XDP_PASS
 
 
-SOURCES4 = st.sampled_from(
-    ["192.168.1.100", "192.168.1.101", "10.10.10.7", "10.10.11.7", "8.8.8.8"]
-)
-SOURCES6 = st.sampled_from(["2001:db8:bad::1", "2001:db8::bad", "2001:db8::bae", "2600::1"])
+SOURCES4 = ("192.168.1.100", "192.168.1.101", "10.10.10.7", "10.10.11.7", "8.8.8.8")
+SOURCES6 = ("2001:db8:bad::1", "2001:db8::bad", "2001:db8::bae", "2600::1")
+PROTOCOLS = (f.TCP, f.UDP, f.ICMP, f.ICMPV6, f.SCTP, 47, 50, 59, 103)
+FRAGMENTS4 = (0, 0, 0x2000, 0x4000, 1, 2, 0x2001, 0x1FFF, 256, 0x20)
+ODD_TYPES = (None,) * 8 + (0x0800, 0x86DD, 0x0806, 0x88CC)
 
 
-@st.composite
-def transports(draw: st.DrawFn) -> tuple[int, bytes]:
-    protocol = draw(st.sampled_from([f.TCP, f.UDP, f.ICMP, f.ICMPV6, f.SCTP, 47, 50, 59, 103]))
-    payload = draw(st.binary(max_size=24))
+def a_transport(random: Random) -> tuple[int, bytes]:
+    protocol, payload = random.choice(PROTOCOLS), random.randbytes(random.randint(0, 24))
     match protocol:
         case f.TCP:
-            return protocol, f.tcp(1, 2, draw(st.integers(0, 255)), payload)
+            return protocol, f.tcp(1, 2, random.randrange(256), payload)
         case f.ICMP | f.ICMPV6:
-            return protocol, f.icmp(draw(st.integers(0, 255)), 1, payload)
+            return protocol, f.icmp(random.randrange(256), 1, payload)
         case _:
             return protocol, f.udp(3, 4, payload)
 
 
-@st.composite
-def packets4(draw: st.DrawFn) -> bytes:
-    protocol, content = draw(transports())
-    options = bytes(4 * draw(st.integers(0, 10)))
-    fragment = draw(st.sampled_from([0, 0, 0x2000, 0x4000, 1, 2, 0x2001, 0x1FFF, 256, 0x20]))
-    return f.ipv4(draw(SOURCES4), "198.51.100.1", protocol, content, options, fragment)
+def a_packet4(random: Random) -> bytes:
+    protocol, content = a_transport(random)
+    options = bytes(4 * random.randint(0, 10))
+    source, fragment = random.choice(SOURCES4), random.choice(FRAGMENTS4)
+    return f.ipv4(source, "198.51.100.1", protocol, content, options, fragment)
 
 
-@st.composite
-def packets6(draw: st.DrawFn) -> bytes:
-    protocol, content = draw(transports())
-    for kind in reversed(draw(st.lists(st.sampled_from(f.EXTENSIONS), max_size=9))):
-        fragment = draw(st.sampled_from([0, 1, 8, 9, 0xFFF8]))
-        content = f.extension(kind, protocol, draw(st.integers(0, 3)), fragment) + content
+def a_packet6(random: Random) -> bytes:
+    protocol, content = a_transport(random)
+    for _ in range(random.choice((0, 1, 1, 2, 2, 3, 4, 6, 7, 8, 9))):
+        kind, fragment = random.choice(f.EXTENSIONS), random.choice((0, 1, 8, 9, 0xFFF8))
+        content = f.extension(kind, protocol, random.randint(0, 3), fragment) + content
         protocol = kind
-    return f.ipv6(draw(SOURCES6), "2001:db8:1::1", protocol, content)
+    return f.ipv6(random.choice(SOURCES6), "2001:db8:1::1", protocol, content)
 
 
-@st.composite
-def whole_frames(draw: st.DrawFn) -> bytes:
-    packet = draw(packets4() | packets6())
-    tags = draw(st.lists(st.sampled_from([0x8100, 0x88A8]), max_size=3))
-    if draw(st.integers(0, 4)) == 0:
+def a_whole_frame(random: Random) -> bytes:
+    packet = random.choice((a_packet4, a_packet6))(random)
+    tags = random.choices((0x8100, 0x88A8), k=random.randint(0, 3))
+    if random.randrange(5) == 0:
         return f.ethernet(f.pppoe(packet), 0x8864, tags)
-    odd = draw(st.sampled_from([None] * 8 + [0x0800, 0x86DD, 0x0806, 0x88CC]))
-    return f.ethernet(packet, odd, tags)
+    return f.ethernet(packet, random.choice(ODD_TYPES), tags)
 
 
-@st.composite
-def any_frames(draw: st.DrawFn) -> bytes:
-    """Whole frames, cut off, and with bytes changed."""
-    frame = bytearray(draw(whole_frames()))
-    for place, value in draw(
-        st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=3)
-    ):
-        frame[place % len(frame)] = value
-    length = draw(st.integers(14, len(frame))) if draw(st.booleans()) else len(frame)
+def a_frame(random: Random) -> bytes:
+    """Return a whole frame, one that is cut off, one with bytes changed, or noise."""
+    if random.randrange(20) == 0:
+        return random.randbytes(random.randint(14, 200))
+    frame = bytearray(a_whole_frame(random))
+    for _ in range(random.choice((0, 0, 1, 2, 3))):
+        frame[random.randrange(min(200, len(frame)))] = random.choice(
+            (0, 255, random.getrandbits(8))
+        )
+    length = random.randint(14, len(frame)) if random.randrange(2) else len(frame)
     return bytes(frame[:length])
 
 
-@ENOUGH
-@given(st.data())
-def test_blacklist_judges_as_the_naive_reader(kernel: Applied, data: st.DataObject) -> None:
-    fd = _opened(kernel, BLACKLIST + "}")
-    frame = data.draw(any_frames() | st.binary(min_size=14, max_size=200))
-    assert verdict(fd, frame) == expected(frame, looks_further=False), frame.hex()
-
-
-@ENOUGH
-@given(st.data())
-def test_with_limits_the_transport_header_counts_too(kernel: Applied, data: st.DataObject) -> None:
-    limits = ", rateLimiting: {enabled: true, packetsPerSecond: 1000000000, burst: 1000000000}}"
-    fd = _opened(kernel, BLACKLIST + limits)
-    frame = data.draw(any_frames() | st.binary(min_size=14, max_size=200))
-    assert verdict(fd, frame) == expected(frame, looks_further=True), frame.hex()
+@pytest.mark.parametrize("looks_further", [False, True], ids=["blacklist", "limits"])
+def test_it_judges_as_the_naive_reader(kernel: Applied, looks_further: bool) -> None:
+    """With limits, the transport header counts too."""
+    fd, random = _opened(kernel, BLACKLIST + (LIMITS if looks_further else "}")), Random(7)
+    for _ in range(FRAMES):
+        frame = a_frame(random)
+        assert verdict(fd, frame) == expected(frame, looks_further), frame.hex()
 
 
 _opened_programs: dict[tuple[int, str], Fd] = {}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-import fos1d.daemon  # noqa: F401 (what the server has ready for its children)
+import fos1d.start  # noqa: F401 (what the server has ready for its children)
 from fos1d.cli import daemon
 from fos1d.kernel.execute import Executor
 from fos1d.plan.actions import Action

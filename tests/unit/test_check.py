@@ -257,3 +257,29 @@ def test_references_that_lead_nowhere_get_a_hint() -> None:
     )
     (finding,) = judge(manifest("EBPFProgram", WITH_MAP), manifest("EBPFMap", TRIE, "tables"))
     assert finding.message.endswith('; did you mean "tables"?')
+
+
+def rules(count: int, priority: int, extra: str = "") -> str:
+    return f"policyType: filtering\npriority: {priority}\n{extra}ingress: [{'{}, ' * count}]"
+
+
+def test_rules_without_room_are_told_by_their_policy() -> None:
+    texts = [
+        manifest("EBPFNetworkPolicy", rules(9000, 2), "late"),
+        manifest("EBPFNetworkPolicy", rules(9000, 1), "early"),
+    ]
+    (finding,) = judge(*texts)
+    assert finding.resource == ResourceId("EBPFNetworkPolicy", "default", "late")
+    assert "from [7384] on" in finding.message and "16,384" in finding.message
+    assert judge(texts[0], manifest("EBPFNetworkPolicy", rules(7384, 1), "early")) == []
+
+
+def test_rules_of_different_routers_are_not_added_up() -> None:
+    site = "nodeSelector: {{matchLabels: {{site: {}}}}}\n".format
+    texts = [manifest("EBPFNetworkPolicy", rules(9000, 1, site(n)), n) for n in ("fra", "ams")]
+    assert judge(*texts) == []
+    everywhere = manifest("EBPFNetworkPolicy", rules(8000, 0), "all")
+    assert [found.resource.name for found in judge(*texts, everywhere) if found.resource] == [
+        "fra",
+        "ams",
+    ]

@@ -97,6 +97,7 @@ def test_the_settings_say_where_the_socket_is(
         ("diff", "-f", "/nonexistent"),
         ("rollback",),
         ("explain", "--in", "eth0"),
+        ("explain", "--in", "eth0", "--proto", "tcp", "--src", "192.0.2.1", "--dst", "192.0.2.2"),
         ("schema", "nonsense"),
         ("completion", "tcsh"),
     ],

@@ -37,11 +37,11 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
 
         return run
 
-    module = ModuleType("fos1d.daemon")
+    module = ModuleType("fos1d.start")
     for name in ("run", "once", "purge"):
         setattr(module, name, work(name))
-    monkeypatch.setitem(sys.modules, "fos1d.daemon", module)
-    monkeypatch.setattr(fos1d, "daemon", module, raising=False)
+    monkeypatch.setitem(sys.modules, "fos1d.start", module)
+    monkeypatch.setattr(fos1d, "start", module, raising=False)
     monkeypatch.delenv("FOS1_CONFIG", raising=False)
     return told
 

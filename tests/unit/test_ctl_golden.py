@@ -119,7 +119,8 @@ CASES = {
     "wait-absent": Case("wait --for=condition=Ready ebpfmap/nope --timeout 100ms"),
     "wait-deleted": Case("wait --for=delete ebpfmap/nope"),
     "rollback": Case("rollback"),
-    "explain": Case("explain --in eth0 --proto tcp --src 192.0.2.1:1 --dst 192.0.2.2:2"),
+    "explain": Case("explain --in eth0 --proto tcp --src 192.0.2.1:40000 --dst 192.0.2.2:22"),
+    "explain-elsewhere": Case("explain --in eth9 --proto icmp --src 192.0.2.1 --dst 192.0.2.2"),
     "no-kind": Case("get"),
     "unknown-kind": Case("get ebpfprogam"),
 }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -16,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fos1d.kinds import BY_NAME, KINDS
+from fos1d.kinds import BY_NAME, KINDS, declaration
 from fos1d.kinds.messages import HANDLED, model_at, paths_to
 from fos1d.kinds.parse import MOST_FINDINGS, parse_file
+from fos1d.manifest import loader
 from fos1d.model.identity import ResourceId
 from tests.manifests import found, manifest
 
@@ -193,3 +195,15 @@ def test_positions_are_those_of_the_right_document(size: int) -> None:
     text = "---\n".join([*(good.replace("good", f"good-{i}") for i in range(size)), bad])
     (finding,) = parse_file("a.yaml", text.encode()).findings
     assert (finding.origin.line, finding.origin.column) == (7 + 8 * size, 14)
+
+
+def test_the_places_of_a_lists_items_are_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compose = mock.Mock(side_effect=loader.places)
+    monkeypatch.setattr(declaration, "places", compose)
+    rules = "".join(f"- {{ports: [{{port: {n}}}]}}\n" for n in range(1, 50))
+    text = manifest("EBPFNetworkPolicy", f"policyType: filtering\ningress:\n{rules}")
+    (made,) = parse_file("a.yaml", text.encode()).declarations
+    lines = [made.where(("spec", "ingress", index)).line for index in range(49)]
+    assert lines == list(range(8, 57))
+    assert compose.call_count == 1
+    assert made.where(("spec", "ingress", 60)).line == 7

@@ -15,14 +15,12 @@ from pydantic import BaseModel
 
 from fos1d import settings
 from fos1d.errors import SettingsError, SourceError
+from fos1d.model.failsafe import Direction, FailsafePort, Transport
 from fos1d.settings import (
-    Direction,
-    FailsafePort,
     NeighbourProbe,
     Settings,
     SourceProbe,
     TcpProbe,
-    Transport,
     line_of,
     load,
     parse,

@@ -20,6 +20,9 @@ enum fos1_reason {
 	FOS1_PASS_NOT_IP,
 	FOS1_PASS_ESTABLISHED,
 	FOS1_PASS_ADOPTED,
+	FOS1_PASS_VITAL,
+	FOS1_PASS_RELATED,
+	FOS1_PASS_FAST_PATH,
 	FOS1_DROP_BLACKLIST,
 	FOS1_DROP_RATE_LIMIT,
 	FOS1_DROP_RATE_LIMIT_CROWD,
@@ -32,8 +35,15 @@ enum fos1_reason {
 	FOS1_DROP_MALFORMED,
 	FOS1_DROP_TINY_FRAGMENT,
 	FOS1_DROP_TOO_DEEP,
+	FOS1_DROP_POLICY,
+	FOS1_DROP_CONTAINER_POLICY,
+	FOS1_DROP_RULE_LIMIT,
+	FOS1_DROP_WORKLOAD_LIMIT,
 	FOS1_NOTE_FLOWS_FULL,
 	FOS1_NOTE_CHAIN_BROKEN,
+	FOS1_NOTE_COUNTERS_FULL,
+	FOS1_NOTE_EVENTS_FULL,
+	FOS1_NOTE_ROUTE_FAILED,
 	FOS1_REASONS,
 };
 
@@ -51,6 +61,18 @@ enum fos1_size {
 	FOS1_TRACKED_INTERFACES = 1024,
 	FOS1_CONNECTION_SOURCES = 65536,
 	FOS1_CHAIN_SLOTS = 32,
+	FOS1_POLICY_RULES = 16384,
+	FOS1_TREE_LEVELS = 6,
+	FOS1_TREE32_KEYS = 16,
+	FOS1_TREE32_FANOUT = 17,
+	FOS1_TREE128_KEYS = 8,
+	FOS1_TREE128_FANOUT = 9,
+	FOS1_RULE_COUNTERS = 65536,
+	FOS1_POLICY_PLACES = 16384,
+	FOS1_POLICY_INTERFACES = 1024,
+	FOS1_FRAGMENTS = 8192,
+	FOS1_OPERATOR_FLOWS = 256,
+	FOS1_EVENTS_BYTES = 262144,
 	FOS1_FRAGMENTED = 4096,
 };
 
@@ -141,12 +163,12 @@ struct fos1_tracking {
 FOS1_SIZE(struct fos1_tracking, 8);
 
 /* What the fragments of one datagram share (IPv4: in the first words). */
-struct fos1_fragment_key {
+struct fos1_datagram_key {
 	__be32 source[4];
 	__be32 dest[4];
 	__be32 id;
 };
-FOS1_SIZE(struct fos1_fragment_key, 36);
+FOS1_SIZE(struct fos1_datagram_key, 36);
 
 /* A flow's ends, in an order that both directions share: a is the lower. */
 struct fos1_flow4_key {
@@ -178,16 +200,46 @@ enum fos1_flow_bit {
 	FOS1_FLOW_OPENED_BY_A = 32,
 	FOS1_FLOW_OPENED_BY_B = 64,
 	FOS1_FLOW_COUNTED = 128,
+	FOS1_FLOW_ALLOWED_A = 256,
+	FOS1_FLOW_ALLOWED_B = 512,
 };
 
-/* A flow. generation is the policy generation that judged it (0: none did). */
+/* Where policies judge a packet: an interface's two directions, a workload's
+ * two. A place (fos1_place_key) has at most two of them.
+ */
+enum fos1_stage {
+	FOS1_STAGE_IN = 0,
+	FOS1_STAGE_OUT,
+	FOS1_STAGE_RECEIVE,
+	FOS1_STAGE_SEND,
+	FOS1_STAGES,
+};
+
+/* A flow. FOS1_FLOW_ALLOWED_A or _B says which end's packets a policy allowed
+ * to begin it: its origin. judged_* is what that end's packets were told at
+ * each stage: at which place (the low half of its id), by which version of the
+ * rules, and by which rules: the network policies' in the low 16 bits, the
+ * container policies' in the high ones (fos1_judged_bit). It fills a cache line
+ * behind the kernel's own part and an IPv4 key, which fill another.
+ */
 struct fos1_flow {
-	__u64 created_ns;
 	__u64 seen_ns;
 	__u32 bits;
-	__u32 generation;
+	__u32 pad;
+	__u32 judged_place[4];
+	__u32 judged_version[4];
+	__u32 judged_rules[4];
 };
-FOS1_SIZE(struct fos1_flow, 24);
+FOS1_SIZE(struct fos1_flow, 64);
+
+/* Half of judged_rules: the rule's number in its chain and one (0: allowed
+ * without a rule), and whether replies pass.
+ */
+enum fos1_judged_bit {
+	FOS1_JUDGED_RULE = 0x7fff,
+	FOS1_JUDGED_STATEFUL = 0x8000,
+	FOS1_JUDGED_SHIFT = 16,
+};
 
 /* Lifetimes of flows: RFC 5382 (TCP), RFC 4787 (UDP), RFC 5508 (ICMP). */
 enum fos1_lifetime {
@@ -197,5 +249,288 @@ enum fos1_lifetime {
 	FOS1_ICMP_S = 60,
 	FOS1_OTHER_S = 600,
 };
+
+/* Rules by direction. IN and OUT: of network policies, for what comes into and
+ * leaves an interface or a workload. RECEIVE and SEND: of container policies.
+ */
+enum fos1_policy_chain {
+	FOS1_CHAIN_IN = 0,
+	FOS1_CHAIN_OUT,
+	FOS1_CHAIN_RECEIVE,
+	FOS1_CHAIN_SEND,
+	FOS1_CHAINS,
+};
+
+/* ALLOW and DENY decide; the others act and go on. */
+enum fos1_policy_action {
+	FOS1_ACT_ALLOW = 1,
+	FOS1_ACT_DENY,
+	FOS1_ACT_LOG,
+	FOS1_ACT_MARK,
+	FOS1_ACT_LIMIT,
+	FOS1_ACT_ROUTE,
+};
+
+/* STATEFUL: replies to what it allows pass. LIMITED: byte_cost and depth say
+ * how much it allows.
+ */
+enum fos1_policy_rule_flag {
+	FOS1_RULE_STATEFUL = 1,
+	FOS1_RULE_LIMITED = 2,
+};
+
+/* A search tree over the last values of intervals, and where in
+ * policy_intervals it begins to say which vector each interval has.
+ */
+struct fos1_index {
+	__u32 levels;
+	__u32 intervals;
+	__u32 level_base[6];
+};
+FOS1_SIZE(struct fos1_index, 32);
+
+/* A chain: its rules start at rule_base, its bit vectors at vector_base. A
+ * vector is summary_words (bit w: word w is not zero), and behind them those of
+ * its words that are not zero (fos1_vector).
+ */
+struct fos1_policy_chain_head {
+	__u32 words;
+	__u32 summary_words;
+	__u32 vector_base;
+	__u32 rule_base;
+	struct fos1_index peer4;
+	struct fos1_index peer6;
+	struct fos1_index service;
+	__u32 pad[4];
+};
+FOS1_SIZE(struct fos1_policy_chain_head, 128);
+
+/* A rule. counter is its identity over all versions of the rules, the key of
+ * rule_stats and rule_buckets. byte_cost and depth are bucket times
+ * (FOS1_TIME_SHIFT); route is an index into policy_routes.
+ */
+struct fos1_policy_rule {
+	__u64 counter;
+	__u64 byte_cost;
+	__u64 depth;
+	__u8 action;
+	__u8 dscp;
+	__u16 flags;
+	__u32 route;
+};
+FOS1_SIZE(struct fos1_policy_rule, 32);
+
+/* The name of a vector: where it begins, and whether it holds all rules; or the
+ * number of the only rule that it holds, which is kept nowhere else.
+ */
+enum fos1_vector {
+	FOS1_VECTOR_AT = 0x1fffffff,
+	FOS1_VECTOR_ALL = 0x20000000,
+	FOS1_VECTOR_ONE = 0x40000000,
+};
+
+/* Where a rule is counted: the index in rule_stats and one (beyond all:
+ * nowhere), and what else most packets need to know of it.
+ */
+enum fos1_rule_slot {
+	FOS1_SLOT_NUMBER = 0x0fffffff,
+	FOS1_SLOT_DENIES = 0x10000000,
+	FOS1_SLOT_ALLOWS = 0x20000000,
+	FOS1_SLOT_STATEFUL = 0x40000000,
+	FOS1_SLOT_LIMITED = 0x80000000,
+};
+
+/* A node of the search tree over 32-bit keys; spare keys are all ones. The
+ * tree over 128-bit keys has nodes of fos1_set6_node.
+ */
+struct fos1_tree32_node {
+	__u32 keys[16];
+};
+FOS1_SIZE(struct fos1_tree32_node, 64);
+
+enum fos1_place_kind {
+	FOS1_PLACE_INTERFACE = 1,
+	FOS1_PLACE_CGROUP,
+};
+
+/* What policies select: an interface (its index) or a workload (the id of its
+ * cgroup).
+ */
+struct fos1_place_key {
+	__u32 kind;
+	__u32 pad;
+	__u64 id;
+};
+FOS1_SIZE(struct fos1_place_key, 16);
+
+/* Flags of a place, one word a chain. POLICED: its rules decide, and what none
+ * decides is denied by IN and OUT, and by RECEIVE and SEND only with
+ * DEFAULT_DENY. EFFECTS: some rule of the chain acts and goes on. STATEFUL:
+ * replies to what passes without a rule pass too. ROUTER: the workload shares
+ * the router's own addresses, so the failsafe ports are its too. TAKES_FRAMES:
+ * the interface sends what XDP gives it, and nothing waits there to shape it.
+ */
+enum fos1_place_flag {
+	FOS1_PLACE_POLICED = 1,
+	FOS1_PLACE_EFFECTS = 2,
+	FOS1_PLACE_DEFAULT_DENY = 4,
+	FOS1_PLACE_STATEFUL = 8,
+	FOS1_PLACE_ROUTER = 16,
+	FOS1_PLACE_TAKES_FRAMES = 32,
+};
+
+/* The knob failsafe_port of policies: a port | protocol << SHIFT, and ASKS
+ * where it is not the router's own but one that the router asks.
+ */
+enum fos1_lifeline {
+	FOS1_LIFELINE_SHIFT = 16,
+	FOS1_LIFELINE_ASKS = 1 << 24,
+};
+
+/* A place: by chain, the vector of the rules that apply to it (fos1_vector). */
+struct fos1_place {
+	__u32 vector[4];
+	__u32 flags[4];
+};
+FOS1_SIZE(struct fos1_place, 32);
+
+/* The protocol in a service's key (protocol << 16 | port, or type << 8 | code)
+ * has this added for a later fragment whose first was not seen; there is no
+ * port then.
+ */
+enum fos1_service {
+	FOS1_SERVICE_SHIFT = 16,
+	FOS1_SERVICE_LATER = 256,
+};
+
+/* Where a packet goes; what is zero is not set. An IPv4 next hop is in
+ * next_hop[0].
+ */
+struct fos1_policy_route {
+	__u32 ifindex;
+	__u32 table;
+	__u32 mark;
+	__u32 pad;
+	__be32 next_hop[4];
+};
+FOS1_SIZE(struct fos1_policy_route, 32);
+
+/* What a rule with action log saw. reason is the verdict (fos1_reason), kind
+ * and place_id the place, ifindex the device.
+ */
+struct fos1_policy_event {
+	__u64 time_ns;
+	__u64 counter;
+	__u64 place_id;
+	__be32 source[4];
+	__be32 dest[4];
+	__be16 source_port;
+	__be16 dest_port;
+	__u32 bytes;
+	__u32 ifindex;
+	__u8 kind;
+	__u8 chain;
+	__u8 reason;
+	__u8 protocol;
+	__u8 is_v6;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 tcp_flags;
+	__u32 pad;
+};
+FOS1_SIZE(struct fos1_policy_event, 80);
+
+/* A datagram in fragments, and what its first one told. next is the protocol
+ * field of every fragment, protocol that of the transport header.
+ */
+struct fos1_fragment_key {
+	__be32 source[4];
+	__be32 dest[4];
+	__be32 id;
+	__u8 next;
+	__u8 pad[3];
+};
+FOS1_SIZE(struct fos1_fragment_key, 40);
+
+struct fos1_fragment {
+	__u64 seen_ns;
+	__be16 source_port;
+	__be16 dest_port;
+	__u8 protocol;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 pad;
+};
+FOS1_SIZE(struct fos1_fragment, 16);
+
+/* What a workload may use, by cgroup id. Rates of 0 and maximums of 0: no
+ * limit. Bursts are in bucket time: how much may go at once, in time at the
+ * rate.
+ */
+enum fos1_limits_flag {
+	FOS1_LIMITS_ACCOUNTED = 1,
+	FOS1_LIMITS_DEVICES = 2,
+	FOS1_LIMITS_DEVICES_ALLOWED = 4,
+};
+
+struct fos1_limits {
+	__u64 in_bits_per_s;
+	__u64 out_bits_per_s;
+	__u64 in_burst;
+	__u64 out_burst;
+	__u64 connection_cost;
+	__u64 connection_depth;
+	__u32 max_connections;
+	__u32 flags;
+};
+FOS1_SIZE(struct fos1_limits, 56);
+
+/* What a workload has used, and what its limits cost it. */
+struct fos1_usage {
+	struct fos1_stat in;
+	struct fos1_stat out;
+	struct fos1_stat limited_in;
+	struct fos1_stat limited_out;
+	__u64 marked;
+	__u64 connections;
+	__u64 refused_in;
+	__u64 refused_out;
+	__u64 devices_refused;
+	__u64 denied;
+};
+FOS1_SIZE(struct fos1_usage, 112);
+
+/* One direction of a workload, in bucket time: when its next packet may go, and
+ * when the last one was dropped.
+ */
+struct fos1_bandwidth {
+	__u64 next_at;
+	__u64 dropped_at;
+};
+FOS1_SIZE(struct fos1_bandwidth, 16);
+
+struct fos1_workload {
+	struct fos1_bandwidth in;
+	struct fos1_bandwidth out;
+	__u64 connections_at;
+};
+FOS1_SIZE(struct fos1_workload, 40);
+
+/* A workload's connected socket, and the network namespace that it is in. */
+struct fos1_socket {
+	__u64 cgroup;
+	__u64 netns;
+};
+FOS1_SIZE(struct fos1_socket, 16);
+
+/* A device that a workload may use; numbers of all ones stand for any. */
+struct fos1_device_key {
+	__u64 cgroup;
+	__u32 type;
+	__u32 major;
+	__u32 minor;
+	__u32 pad;
+};
+FOS1_SIZE(struct fos1_device_key, 24);
 
 #endif

@@ -246,7 +246,6 @@ static __always_inline void flow_begin(const struct packet *packet,
 				       u64 now_ns)
 {
 	struct fos1_flow flow = {
-		.created_ns = now_ns,
 		.seen_ns = now_ns,
 		.bits = bits,
 	};

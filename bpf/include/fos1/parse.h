@@ -97,6 +97,7 @@ struct packet {
 	bool is_later_fragment;
 	u8 tcp_flags;
 	u8 icmp_type;
+	u8 icmp_code;
 	__be16 source_port;
 	__be16 dest_port;
 	__be32 fragment_id;
@@ -332,6 +333,7 @@ static __always_inline enum parsed parse_transport(struct packet *packet)
 		if (at + ICMP_HEADER_BYTES > end)
 			return cut_off;
 		packet->icmp_type = *(u8 *)at;
+		packet->icmp_code = ((u8 *)at)[1];
 		packet->source_port = ((__be16 *)at)[2];
 		packet->dest_port = packet->source_port;
 		return PARSED_IP;

@@ -16,6 +16,7 @@ from fos1d.kinds.check.found import Found, place
 from fos1d.kinds.check.identity import duplicates
 from fos1d.kinds.check.nat import nat_contention
 from fos1d.kinds.check.pins import pin_contention, queue_contention
+from fos1d.kinds.check.policies import policy_sizes
 from fos1d.kinds.check.references import Scope, references
 from fos1d.kinds.declaration import Declaration
 from fos1d.model.diagnostic import Diagnostic
@@ -48,6 +49,7 @@ def check(
     found += pin_contention(ranked)
     found += queue_contention(ranked)
     found += nat_contention(ranked)
+    found += policy_sizes(ranked)
     return place(_capped(found))
 
 
