@@ -155,7 +155,7 @@ def check_policies() -> None:
         place.unlink()
     lab.command("fos1ctl", "reconcile", "--wait", check=False)
     lab.command("fos1ctl", "confirm", check=False)
-    until(lambda: status()["healthy"] and not status()["held"], "the policies are gone")
+    until(lambda: (now := status()) and now["healthy"] and not now["held"], "they are gone")
     say("policies on an interface and on the units of a slice, IPv4 and IPv6, devices")
 
 
