@@ -32,8 +32,8 @@ enum workload_verdict {
 enum limits_size {
 	SMALL_PACKET_BYTES = 256,
 	SMALL_PACKET_AHEAD_MS = 50,
-	CATCH_UP_MS = 500,
-	RECENT_DROP_MS = 1000,
+	CATCH_UP_MS = 1000,
+	RECENT_DROP_MS = 2000,
 	TCP_LENGTH_OFFSET = 12,
 	TCP_FLAGS_OFFSET = 13,
 };
@@ -103,8 +103,9 @@ bandwidth_of(struct fos1_limits *limits, struct fos1_workload *buckets,
 }
 
 /* How much silence may be made up for. A TCP whose packets were dropped is
- * silent until a timer of 200 or 500 ms; if that time were lost, it would never
- * reach the rate. Silence of its own choice earns the burst and no more.
+ * silent until a timer of 200 ms, which doubles (RFC 6298, 5.5); if that time
+ * were lost, it would never reach the rate. Silence of its own choice earns the
+ * burst and no more.
  */
 static __always_inline u64 bandwidth_credit(const struct bandwidth *bandwidth,
 					    u64 now)
