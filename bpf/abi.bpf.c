@@ -20,6 +20,7 @@ ANCHOR_ENUM(fos1_place_kind);
 ANCHOR_ENUM(fos1_place_flag);
 ANCHOR_ENUM(fos1_service);
 ANCHOR_ENUM(fos1_vector);
+ANCHOR_ENUM(fos1_rule_row);
 ANCHOR_ENUM(fos1_limits_flag);
 
 ANCHOR_STRUCT(fos1_stat);
@@ -44,6 +45,8 @@ ANCHOR_STRUCT(fos1_index);
 ANCHOR_STRUCT(fos1_policy_chain_head);
 ANCHOR_STRUCT(fos1_policy_rule);
 ANCHOR_STRUCT(fos1_tree32_node);
+ANCHOR_STRUCT(fos1_leaf32);
+ANCHOR_STRUCT(fos1_leaf128);
 ANCHOR_STRUCT(fos1_place_key);
 ANCHOR_STRUCT(fos1_place);
 ANCHOR_STRUCT(fos1_policy_route);

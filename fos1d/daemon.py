@@ -21,7 +21,7 @@ from fos1d.inquiry import details_of, plan_view, snapshot_of
 from fos1d.kernel.connections import has_workloads, recount
 from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.monitor import LinkMonitor, PinMonitor
-from fos1d.kernel.policy_counters import Gone, free_gone
+from fos1d.kernel.policy_counters import forget_buckets
 from fos1d.kernel.policy_events import PolicyEvents
 from fos1d.kernel.workloads.watch import WorkloadWatch
 from fos1d.kinds.admission import Admission
@@ -85,7 +85,6 @@ class Daemon:
         self._confirmed = ""
         self._retry_s = FIRST_RETRY_S
         self._due: dict[str, float] = {}
-        self._gone: Gone = frozenset()
         self._stopping = threading.Event()
 
     # The loop
@@ -156,13 +155,8 @@ class Daemon:
         if has_flows(self._kernel.bpffs):
             sweep(self._kernel.bpffs, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
             self._giver.give_back()
-        self._or_tell(self._free_rules)
+        self._or_tell(lambda: forget_buckets(self._kernel.bpffs))
         self._or_tell(self._recount)
-
-    def _free_rules(self) -> None:
-        self._gone = free_gone(self._kernel.bpffs, self._gone)
-        if self._gone:
-            self._due["sweep"] = time.monotonic() + REST_S
 
     def _recount(self) -> None:
         root = self._kernel.cgroups.root()

@@ -9,6 +9,7 @@ from typing import Protocol
 from fos1d.kernel.attach import clsact_purge
 from fos1d.kernel.bpffs import open_root
 from fos1d.kernel.cgroup import Cgroupfs
+from fos1d.kernel.contents import possible_cpus
 from fos1d.kernel.execute import Executor
 from fos1d.kernel.features import has_stack_view, has_tcx, with_redirects
 from fos1d.kernel.loader import object_digests
@@ -75,7 +76,12 @@ class RealKernel:
         workloads = self._workloads()
         found = operator_connections(ssh_cgroups(workloads), self._operator_ports)
         return Facts(
-            interfaces, Features(tcx, fast_path), object_digests(), workloads, *flow_keys(found)
+            interfaces,
+            Features(tcx, fast_path),
+            object_digests(),
+            workloads,
+            *flow_keys(found),
+            cpus=possible_cpus(),
         )
 
     def observe(self, desired: Mapping[Key, KernelObject]) -> State:

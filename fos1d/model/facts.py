@@ -68,6 +68,7 @@ class Facts:
     operator_flows6: frozenset[bytes] = frozenset()
     node_name: str = ""
     node_labels: Mapping[str, str] = field(default_factory=dict)
+    cpus: int = 1
 
     def matching(self, pattern: str) -> list[Interface]:
         """Return the interfaces whose names match a shell glob, by name."""

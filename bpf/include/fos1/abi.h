@@ -67,7 +67,10 @@ enum fos1_size {
 	FOS1_TREE32_FANOUT = 17,
 	FOS1_TREE128_KEYS = 8,
 	FOS1_TREE128_FANOUT = 9,
-	FOS1_RULE_COUNTERS = 65536,
+	FOS1_LEAF32_INTERVALS = 8,
+	FOS1_LEAF128_INTERVALS = 6,
+	FOS1_LEAF_VECTORS = 8,
+	FOS1_RULE_BUCKETS = 65536,
 	FOS1_POLICY_PLACES = 16384,
 	FOS1_POLICY_INTERFACES = 1024,
 	FOS1_FRAGMENTS = 8192,
@@ -279,19 +282,20 @@ enum fos1_policy_rule_flag {
 	FOS1_RULE_LIMITED = 2,
 };
 
-/* A search tree over the last values of intervals, and where in
- * policy_intervals it begins to say which vector each interval has.
+/* The vectors of intervals, in leaves, and a search tree over the last values
+ * of all leaves but the last.
  */
 struct fos1_index {
 	__u32 levels;
-	__u32 intervals;
+	__u32 leaves;
 	__u32 level_base[6];
 };
 FOS1_SIZE(struct fos1_index, 32);
 
 /* A chain: its rules start at rule_base, its bit vectors at vector_base. A
  * vector is summary_words (bit w: word w is not zero), and behind them those of
- * its words that are not zero (fos1_vector).
+ * its words that are not zero (fos1_vector). all_rules is how many rules all
+ * chains have together (policy_stats).
  */
 struct fos1_policy_chain_head {
 	__u32 words;
@@ -301,13 +305,15 @@ struct fos1_policy_chain_head {
 	struct fos1_index peer4;
 	struct fos1_index peer6;
 	struct fos1_index service;
-	__u32 pad[4];
+	__u32 all_rules;
+	__u32 has_limits;
+	__u32 pad[2];
 };
 FOS1_SIZE(struct fos1_policy_chain_head, 128);
 
 /* A rule. counter is its identity over all versions of the rules, the key of
- * rule_stats and rule_buckets. byte_cost and depth are bucket times
- * (FOS1_TIME_SHIFT); route is an index into policy_routes.
+ * rule_buckets. byte_cost and depth are bucket times (FOS1_TIME_SHIFT); route
+ * is an index into policy_routes.
  */
 struct fos1_policy_rule {
 	__u64 counter;
@@ -321,23 +327,29 @@ struct fos1_policy_rule {
 FOS1_SIZE(struct fos1_policy_rule, 32);
 
 /* The name of a vector: where it begins, and whether it holds all rules; or the
- * number of the only rule that it holds, which is kept nowhere else.
+ * only rule that it holds, which is kept nowhere else: its number and what most
+ * packets need to know of it.
  */
 enum fos1_vector {
 	FOS1_VECTOR_AT = 0x1fffffff,
 	FOS1_VECTOR_ALL = 0x20000000,
 	FOS1_VECTOR_ONE = 0x40000000,
+	FOS1_ONE_NUMBER = 0x7fff,
+	FOS1_ONE_STATEFUL = 0x8000,
+	FOS1_ONE_ALLOWS = 0x10000,
+	FOS1_ONE_DENIES = 0x20000,
+	FOS1_ONE_LIMITED = 0x40000,
 };
 
-/* Where a rule is counted: the index in rule_stats and one (beyond all:
- * nowhere), and what else most packets need to know of it.
+/* What is counted of each rule, in rows of all_rules: two rows a CPU (what the
+ * rule matched, what its limit dropped of that), and behind them the two rows
+ * of earlier versions, the rules' counters (in packets), and last the id of the
+ * map that was added to the rows of earlier versions most recently.
  */
-enum fos1_rule_slot {
-	FOS1_SLOT_NUMBER = 0x0fffffff,
-	FOS1_SLOT_DENIES = 0x10000000,
-	FOS1_SLOT_ALLOWS = 0x20000000,
-	FOS1_SLOT_STATEFUL = 0x40000000,
-	FOS1_SLOT_LIMITED = 0x80000000,
+enum fos1_rule_row {
+	FOS1_ROW_MATCHED = 0,
+	FOS1_ROW_EXCEEDING,
+	FOS1_ROWS_A_CPU,
 };
 
 /* A node of the search tree over 32-bit keys; spare keys are all ones. The
@@ -347,6 +359,22 @@ struct fos1_tree32_node {
 	__u32 keys[16];
 };
 FOS1_SIZE(struct fos1_tree32_node, 64);
+
+/* Intervals by their last values, and their vectors; spare last values are all
+ * ones.
+ */
+struct fos1_leaf32 {
+	__u32 last[8];
+	__u32 vector[8];
+};
+FOS1_SIZE(struct fos1_leaf32, 64);
+
+struct fos1_leaf128 {
+	__u64 high[6];
+	__u64 low[6];
+	__u32 vector[8];
+};
+FOS1_SIZE(struct fos1_leaf128, 128);
 
 enum fos1_place_kind {
 	FOS1_PLACE_INTERFACE = 1,
