@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -71,15 +73,22 @@ def rule_counts(bpffs: Bpffs) -> dict[int, RuleUse]:
     """Return the use of each rule of the policies, by its counter, over all versions that are
     loaded."""
     found: dict[int, RuleUse] = {}
-    for path in stats_pins(bpffs):
-        with bpffs.open(path) as fd:
-            stats = read_stats(fd)
+    versions = dict(_versions(bpffs))
+    added = {stats.last_added for stats in versions.values()}
+    for stats in (stats for number, stats in versions.items() if number not in added):
         matched = stats.total(RuleRow.ROW_MATCHED).tolist()
         exceeding = stats.total(RuleRow.ROW_EXCEEDING).tolist()
         for counter, one, other in zip(stats.counters.tolist(), matched, exceeding, strict=True):
             before = found.get(counter, RuleUse())
             found[counter] = RuleUse(_added(before.matched, one), _added(before.exceeding, other))
     return found
+
+
+def _versions(bpffs: Bpffs) -> Iterator[tuple[int, RuleStats]]:
+    """Yield what each version has counted, by the id of its map; one may go meanwhile."""
+    for path in stats_pins(bpffs):
+        with suppress(KernelError), bpffs.open(path) as fd:
+            yield bpf.map_info(fd).id, read_stats(fd)
 
 
 def stats_pins(bpffs: Bpffs) -> list[str]:

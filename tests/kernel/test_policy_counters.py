@@ -116,6 +116,7 @@ def test_a_daemon_that_is_killed_in_between_counts_nothing_twice(
             put(rig, allow(80, 1))
     bpffs = rig.kernel.bpffs
     assert len(stats_pins(bpffs)) == 2, "what was counted is handed over, and not yet removed"
+    assert packets(rig) == {1: 5}
     put(rig, allow(80, 1))
     assert len(stats_pins(bpffs)) == 1
     assert packets(rig) == {1: 5}
