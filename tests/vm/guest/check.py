@@ -102,14 +102,19 @@ def shown() -> str:
     return found[0] if found else words
 
 
+def revision() -> str:
+    """Return which version of the manifests was read last; nothing where the daemon is silent."""
+    return str(status().get("source", {}).get("revision", ""))
+
+
 def push(text: str, place: Path = POLICY) -> None:
     """Replace a manifest and wait until it is in force."""
-    before = status().get("source", {}).get("revision")
+    before = revision()
     staged = place.with_name(f"{place.name}~")
     staged.write_text(text)
     staged.rename(place)
-    until(lambda: status().get("source", {}).get("revision") != before, "it is read")
-    until(lambda: status()["healthy"], f"it is Ready: {status()}")
+    until(lambda: revision() not in ("", before), "it is read")
+    until(lambda: status().get("healthy"), "it is Ready")
 
 
 # What is checked
