@@ -107,6 +107,11 @@ def revision() -> str:
     return str(status().get("source", {}).get("revision", ""))
 
 
+def passes() -> int:
+    """Return how many passes the daemon has made; 0 where it is silent."""
+    return int(status().get("passes", {}).get("count", 0))
+
+
 def push(text: str, place: Path = POLICY) -> None:
     """Replace a manifest and wait until it is in force."""
     before = revision()
@@ -173,9 +178,10 @@ def ping(source: str) -> bool:
 
 def check_lifecycle() -> None:
     number = shown()
-    passes = status()["passes"]["count"]
+    until(passes, "the daemon answers")
+    before = passes()
     systemctl("reload", "fos1d")
-    until(lambda: status()["passes"]["count"] > passes, "a reload makes a pass")
+    until(lambda: passes() > before, "a reload makes a pass")
     pid = systemctl("show", "-P", "MainPID", "fos1d")
     lab.command("kill", "-9", pid)
     assert in_force()
