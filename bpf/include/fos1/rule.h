@@ -182,19 +182,18 @@ static __always_inline void count_decision(const struct decided_by *by,
 }
 
 /* Count the rule that decided, if one did, and take the packet off what it
- * allows; false if the limit is exceeded.
+ * allows; false if the limit is exceeded. Global, for the stack.
  */
-static __always_inline bool rule_account(u32 chain, u32 half, u32 bytes)
+__noinline int policy_account(u32 chain, u32 half, u32 bytes)
 {
 	struct decided_by by = decided_by(chain, half);
 	struct fos1_policy_rule *rule;
-	u32 at = by.at;
 
 	count_decision(&by, bytes);
 	if (likely(!by.head || !by.head->has_limits))
 		return true;
-	rule = bpf_map_lookup_elem(&policy_rules, &at);
-	return !rule || rule_take(by.head, rule, at, bytes);
+	rule = bpf_map_lookup_elem(&policy_rules, &by.at);
+	return !rule || rule_take(by.head, rule, by.at, bytes);
 }
 
 #endif
