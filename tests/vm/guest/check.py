@@ -166,6 +166,8 @@ def check_policies() -> None:
     lab.command("fos1ctl", "reconcile", "--wait", check=False)
     lab.command("fos1ctl", "confirm", check=False)
     until(lambda: (now := status()) and now["healthy"] and not now["held"], "they are gone")
+    push(program("edge", "wan0", f"{{stateful: true, blacklist: {LISTED}}}"))
+    until(in_force, "what is listed is dropped again")
     say("policies on an interface and on the units of a slice, IPv4 and IPv6, devices")
 
 
