@@ -79,6 +79,43 @@ class LimitsFlag(IntEnum):
     LIMITS_DEVICES_ALLOWED = 4
 
 
+class NatBit(IntEnum):
+    """enum fos1_nat_bit."""
+
+    NAT_SEEN_OUT = 1
+    NAT_SEEN_IN = 2
+    NAT_FIN_OUT = 4
+    NAT_FIN_IN = 8
+    NAT_RST = 16
+    NAT_MAPPED = 32
+
+
+class NatFiltering(IntEnum):
+    """enum fos1_nat_filtering."""
+
+    NAT_FILTER_PORT = 0
+    NAT_FILTER_ADDRESS = 1
+    NAT_FILTER_NONE = 2
+
+
+class NatSize(IntEnum):
+    """enum fos1_nat_size."""
+
+    NAT_FLOWS = 131072
+    NAT_POLICIES = 1024
+    NAT_SOURCES = 65536
+    NAT_PORTS = 65536
+    NAT_PROBES = 128
+
+
+class NatWay(IntEnum):
+    """enum fos1_nat_way."""
+
+    NAT_OUT = 0
+    NAT_IN = 1
+    NAT_PEER = 2
+
+
 class PlaceFlag(IntEnum):
     """enum fos1_place_flag."""
 
@@ -302,6 +339,88 @@ LIMITS: Record = [
     ("flags", "<u4"),
 ]
 
+NAT_END4: Record = [
+    ("until_ns", "<u8"),
+    ("policy", "<u4"),
+    ("flows", "<u4"),
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_END4_KEY: Record = [
+    ("address", ">u4"),
+    ("outside", ">u4"),
+    ("port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+]
+
+NAT_FLOW4: Record = [
+    ("fresh_ns", "<u8"),
+    ("until_ns", "<u8"),
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("bits", "<u2"),
+    ("generation", "<u4"),
+    ("interface", "<u4"),
+    ("policy", "<u4"),
+    ("pad", "<u4"),
+]
+
+NAT_FLOW4_KEY: Record = [
+    ("source", ">u4"),
+    ("dest", ">u4"),
+    ("source_port", ">u2"),
+    ("dest_port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+    ("pad", "<u2"),
+]
+
+NAT_POLICY: Record = [
+    ("external", ">u4", (4,)),
+    ("interface", "<u4"),
+    ("filtering", "<u4"),
+    ("first_port", "<u2"),
+    ("last_port", "<u2"),
+    ("udp_s", "<u4"),
+    ("tcp_established_s", "<u4"),
+    ("tcp_transitory_s", "<u4"),
+    ("icmp_s", "<u4"),
+    ("pad", "<u4"),
+]
+
+NAT_PORT4: Record = [
+    ("policy", "<u4"),
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_PORT4_KEY: Record = [
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("protocol", "<u1"),
+    ("pad", "<u1"),
+]
+
+NAT_SOURCE4: Record = [
+    ("prefix_bits", "<u4"),
+    ("interface", "<u4"),
+    ("address", ">u4"),
+]
+
+NAT_STAT: Record = [
+    ("packets", "<u8"),
+    ("bytes", "<u8"),
+    ("begun", "<u8"),
+    ("filtered", "<u8"),
+    ("exhausted", "<u8"),
+    ("full", "<u8"),
+    ("refused", "<u8"),
+]
+
 NEWCOMERS: Record = [
     ("second_began_ns", "<u8"),
     ("count", "<u8"),
@@ -497,6 +616,19 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "new_flows4": MapShape(9, 16, 64, 65536, 0),
         "new_flows6": MapShape(9, 40, 64, 65536, 0),
     },
+    "tc_nat4": {
+        "flows4": MapShape(1, 16, 64, 65536, 0),
+        "flows6": MapShape(1, 40, 64, 65536, 0),
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "nat_ends4": MapShape(1, 12, 24, 131072, 0),
+        "nat_flows4": MapShape(1, 16, 40, 131072, 0),
+        "nat_policies": MapShape(1, 4, 48, 1024, 0),
+        "nat_ports4": MapShape(1, 8, 12, 65536, 0),
+        "nat_sources4": MapShape(11, 12, 4, 65536, 1),
+        "nat_stats": MapShape(5, 4, 56, 1024, 0),
+        "new_flows4": MapShape(9, 16, 64, 65536, 0),
+        "new_flows6": MapShape(9, 40, 64, 65536, 0),
+    },
     "tc_policy": {
         "flows4": MapShape(1, 16, 64, 65536, 0),
         "flows6": MapShape(1, 40, 64, 65536, 0),
@@ -628,6 +760,10 @@ KNOBS: dict[str, dict[str, Knob]] = {
     },
     "tc_flow": {
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+    },
+    "tc_nat4": {
+        "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+        "nat_generation": Knob(4, 1, "the version of the rules and addresses"),
     },
     "tc_policy": {
         "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),

@@ -533,4 +533,6 @@ struct fos1_device_key {
 };
 FOS1_SIZE(struct fos1_device_key, 24);
 
+#include <fos1/abi_nat.h>
+
 #endif
