@@ -88,6 +88,7 @@ class NatBit(IntEnum):
     NAT_FIN_IN = 8
     NAT_RST = 16
     NAT_MAPPED = 32
+    NAT_HAIRPINNED = 64
 
 
 class NatFiltering(IntEnum):
@@ -98,6 +99,25 @@ class NatFiltering(IntEnum):
     NAT_FILTER_NONE = 2
 
 
+class NatMark(IntEnum):
+    """enum fos1_nat_mark."""
+
+    NAT_TURNED = 20033
+
+
+class NatPolicyFlag(IntEnum):
+    """enum fos1_nat_policy_flag."""
+
+    NAT_HAIRPIN = 1
+
+
+class NatPortFlag(IntEnum):
+    """enum fos1_nat_port_flag."""
+
+    NAT_STATELESS = 1
+    NAT_BALANCED = 2
+
+
 class NatSize(IntEnum):
     """enum fos1_nat_size."""
 
@@ -105,6 +125,10 @@ class NatSize(IntEnum):
     NAT_POLICIES = 1024
     NAT_SOURCES = 65536
     NAT_PORTS = 65536
+    NAT_OUTSIDES = 1024
+    NAT_PREFIXES = 1024
+    NAT_MEMBERS = 16384
+    NAT_SLOTS = 1021
     NAT_PROBES = 128
 
 
@@ -339,6 +363,18 @@ LIMITS: Record = [
     ("flags", "<u4"),
 ]
 
+NAT_BACKEND4: Record = [
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_BACKEND6: Record = [
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
 NAT_END4: Record = [
     ("until_ns", "<u8"),
     ("policy", "<u4"),
@@ -351,6 +387,23 @@ NAT_END4: Record = [
 NAT_END4_KEY: Record = [
     ("address", ">u4"),
     ("outside", ">u4"),
+    ("port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+]
+
+NAT_END6: Record = [
+    ("until_ns", "<u8"),
+    ("policy", "<u4"),
+    ("flows", "<u4"),
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("pad", "<u2", (3,)),
+]
+
+NAT_END6_KEY: Record = [
+    ("address", ">u4", (4,)),
+    ("outside", ">u4", (4,)),
     ("port", ">u2"),
     ("protocol", "<u1"),
     ("way", "<u1"),
@@ -378,21 +431,71 @@ NAT_FLOW4_KEY: Record = [
     ("pad", "<u2"),
 ]
 
-NAT_POLICY: Record = [
-    ("external", ">u4", (4,)),
+NAT_FLOW6: Record = [
+    ("fresh_ns", "<u8"),
+    ("until_ns", "<u8"),
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("bits", "<u2"),
+    ("generation", "<u4"),
     ("interface", "<u4"),
+    ("policy", "<u4"),
+]
+
+NAT_FLOW6_KEY: Record = [
+    ("source", ">u4", (4,)),
+    ("dest", ">u4", (4,)),
+    ("source_port", ">u2"),
+    ("dest_port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+    ("pad", "<u2"),
+]
+
+NAT_MEMBER4: Record = [
+    ("table", "<u4"),
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_MEMBER6: Record = [
+    ("table", "<u4"),
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_OUTSIDE4: Record = [
+    ("address", ">u4"),
+]
+
+NAT_OUTSIDE6: Record = [
+    ("address", ">u4", (4,)),
+]
+
+NAT_POLICY: Record = [
+    ("external4", ">u4"),
+    ("interface", "<u4"),
+    ("external6", ">u4", (4,)),
+    ("prefix64", ">u4", (4,)),
+    ("prefix64_bytes", "<u4"),
+    ("flags", "<u4"),
     ("filtering", "<u4"),
+    ("most_flows", "<u4"),
     ("first_port", "<u2"),
     ("last_port", "<u2"),
     ("udp_s", "<u4"),
     ("tcp_established_s", "<u4"),
     ("tcp_transitory_s", "<u4"),
     ("icmp_s", "<u4"),
-    ("pad", "<u4"),
+    ("other_s", "<u4"),
 ]
 
 NAT_PORT4: Record = [
     ("policy", "<u4"),
+    ("flags", "<u4"),
+    ("table", "<u4"),
     ("address", ">u4"),
     ("port", ">u2"),
     ("pad", "<u2"),
@@ -402,13 +505,50 @@ NAT_PORT4_KEY: Record = [
     ("address", ">u4"),
     ("port", ">u2"),
     ("protocol", "<u1"),
-    ("pad", "<u1"),
+    ("way", "<u1"),
+]
+
+NAT_PORT6: Record = [
+    ("policy", "<u4"),
+    ("flags", "<u4"),
+    ("table", "<u4"),
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_PORT6_KEY: Record = [
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+]
+
+NAT_PREFIX: Record = [
+    ("prefix", ">u4", (4,)),
+    ("bits", "<u4"),
+    ("policy", "<u4"),
+    ("adjustment", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_PREFIX_KEY: Record = [
+    ("prefix_bits", "<u4"),
+    ("interface", "<u4"),
+    ("way", "<u4"),
+    ("address", ">u4", (4,)),
 ]
 
 NAT_SOURCE4: Record = [
     ("prefix_bits", "<u4"),
     ("interface", "<u4"),
     ("address", ">u4"),
+]
+
+NAT_SOURCE6: Record = [
+    ("prefix_bits", "<u4"),
+    ("interface", "<u4"),
+    ("address", ">u4", (4,)),
 ]
 
 NAT_STAT: Record = [
@@ -419,6 +559,16 @@ NAT_STAT: Record = [
     ("exhausted", "<u8"),
     ("full", "<u8"),
     ("refused", "<u8"),
+    ("limited", "<u8"),
+    ("errors", "<u8"),
+    ("unordered", "<u8"),
+    ("other", "<u8"),
+    ("stateless", "<u8"),
+]
+
+NAT_USAGE: Record = [
+    ("flows", "<u8"),
+    ("swept_ns", "<u8"),
 ]
 
 NEWCOMERS: Record = [

@@ -1,49 +1,83 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What NAT knows and remembers, IPv4. Writers of flows and ends: the programs;
- * the daemon frees what ended. Of the others: the daemon, one set for each
- * version of the rules. Full: docs/design/nat.md, "Tables".
+/* What NAT knows and remembers (docs/design/nat.md, "Tables"). What packets say
+ * is in maps that outlive versions of the rules: flows, ends, stats, usage,
+ * fragments. What the rules say is in maps of one version, which the daemon
+ * fills before the programs are attached.
  */
 #ifndef FOS1_NAT_TABLES_H
 #define FOS1_NAT_TABLES_H
 
-#include <fos1/types.h>
+#include <fos1/nat_family.h>
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FOS1_NAT_FLOWS);
-	__type(key, struct fos1_nat_flow4_key);
-	__type(value, struct fos1_nat_flow4);
-} nat_flows4 SEC(".maps");
+#define NAT_HASH(name, entries, key_type, value_type) \
+	struct {                                      \
+		__uint(type, BPF_MAP_TYPE_HASH);      \
+		__uint(max_entries, entries);         \
+		__type(key, key_type);                \
+		__type(value, value_type);            \
+	} name SEC(".maps")
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FOS1_NAT_FLOWS);
-	__type(key, struct fos1_nat_end4_key);
-	__type(value, struct fos1_nat_end4);
-} nat_ends4 SEC(".maps");
+#define NAT_PREFIXES(name, entries, key_type, value_type) \
+	struct {                                          \
+		__uint(type, BPF_MAP_TYPE_LPM_TRIE);      \
+		__uint(max_entries, entries);             \
+		__uint(map_flags, BPF_F_NO_PREALLOC);     \
+		__type(key, key_type);                    \
+		__type(value, value_type);                \
+	} name SEC(".maps")
 
+#define nat_flows    NAT_OF(nat_flows)
+#define nat_ends     NAT_OF(nat_ends)
+#define nat_sources  NAT_OF(nat_sources)
+#define nat_ports    NAT_OF(nat_ports)
+#define nat_backends NAT_OF(nat_backends)
+#define nat_members  NAT_OF(nat_members)
+#define nat_outsides NAT_OF(nat_outsides)
+
+/* Both entries of each flow, and what PEER says. Writers: the programs; the
+ * daemon deletes what ended (until_ns is past). Full: a new connection is
+ * dropped and counted (full).
+ */
+NAT_HASH(nat_flows, FOS1_NAT_FLOWS * 2, nat_flow_key, nat_flow);
+
+/* Both entries of each end. Writers and full: as above. */
+NAT_HASH(nat_ends, FOS1_NAT_FLOWS * 2, nat_end_key, nat_end);
+
+/* Policies of the rules by number, which is never 0. Writer: the daemon. */
+NAT_HASH(nat_policies, FOS1_NAT_POLICIES, u32, struct fos1_nat_policy);
+
+/* Interface and source -> the number of the policy that translates it there, 0
+ * for none. Writer: the daemon.
+ */
+NAT_PREFIXES(nat_sources, FOS1_NAT_SOURCES, nat_source_key, u32);
+
+/* Declared ports and mirrors of some. Asked for: endpoint, then address and
+ * protocol with port 0, then address alone. Writer: the daemon.
+ */
+NAT_HASH(nat_ports, FOS1_NAT_PORTS, nat_port_key, nat_port);
+
+/* Where the connections of balanced ports go: table * FOS1_NAT_SLOTS + slot. A
+ * slot without an address: there is no backend. Writer: the daemon, frozen.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FOS1_NAT_POLICIES);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, u32);
-	__type(value, struct fos1_nat_policy);
-} nat_policies SEC(".maps");
+	__type(value, nat_backend);
+} nat_backends SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, FOS1_NAT_SOURCES);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct fos1_nat_source4);
-	__type(value, u32);
-} nat_sources4 SEC(".maps");
+/* Table and endpoint of each backend, those of weight 0 too. Writer: the
+ * daemon.
+ */
+NAT_HASH(nat_members, FOS1_NAT_MEMBERS, nat_member, u32);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FOS1_NAT_PORTS);
-	__type(key, struct fos1_nat_port4_key);
-	__type(value, struct fos1_nat_port4);
-} nat_ports4 SEC(".maps");
+/* Outside addresses of policies -> interface: what insiders may mean when they
+ * send there, and what is never translated as a source. Writer: the daemon.
+ */
+NAT_HASH(nat_outsides, FOS1_NAT_OUTSIDES, nat_outside, u32);
 
+/* Counters by policy. Writers: the programs. Full: not counted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, FOS1_NAT_POLICIES);
@@ -51,7 +85,14 @@ struct {
 	__type(value, struct fos1_nat_stat);
 } nat_stats SEC(".maps");
 
+/* How many flows a policy has. Writers: the programs, one at a time; the daemon
+ * writes what it counted when it has swept. Full: no limit.
+ */
+NAT_HASH(nat_usage, FOS1_NAT_POLICIES, u32, struct fos1_nat_usage);
+
 FOS1_CONFIG(u32, nat_generation, "the version of the rules and addresses");
+FOS1_CONFIG(bool, nat_has_stateless,
+	    "1 if some port in nat_ports is rewritten without state");
 
 /* The counters of a policy, made when it is first counted. */
 static __always_inline struct fos1_nat_stat *nat_stat(u32 policy)
@@ -59,7 +100,7 @@ static __always_inline struct fos1_nat_stat *nat_stat(u32 policy)
 	struct fos1_nat_stat *stat = bpf_map_lookup_elem(&nat_stats, &policy);
 	struct fos1_nat_stat none = {};
 
-	if (stat)
+	if (likely(stat))
 		return stat;
 	bpf_map_update_elem(&nat_stats, &policy, &none, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&nat_stats, &policy);
