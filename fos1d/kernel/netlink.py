@@ -64,6 +64,10 @@ class Netlink:
         found = (_link(message) for message in self._route.get_links(ext_mask=SKIP_STATISTICS))
         return {link.interface.name: link for link in found}
 
+    def address_messages(self) -> list[Any]:
+        """Return the addresses of all interfaces, as the kernel lists them."""
+        return list(self._route.get_addr())
+
     def addresses(self) -> set[IPv4Address | IPv6Address]:
         """Return this machine's own addresses."""
         found = (message.get_attr("IFA_LOCAL") for message in self._route.get_addr(family=AF_INET))

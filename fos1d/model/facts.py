@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address
 
 from fos1d.model.workload import Workload
 
@@ -16,6 +17,7 @@ class Interface:
 
     `redirects`: its driver runs XDP programs that send frames on by other interfaces.
     `takes_frames`: it sends what such programs give it, and no queue shapes what it sends.
+    `addresses` are its global ones, the preferred first.
     """
 
     name: str
@@ -25,6 +27,11 @@ class Interface:
     up: bool = True
     redirects: bool = False
     takes_frames: bool = False
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+
+    def address(self, version: int) -> IPv4Address | IPv6Address | None:
+        """Return its first global address of an IP version."""
+        return next((found for found in self.addresses if found.version == version), None)
 
     @property
     def link_header_bytes(self) -> int:
@@ -52,12 +59,25 @@ class Features:
     fast_path: FastPath = FastPath.OFF
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Rival:
+    """Somebody else's chain that translates addresses at an interface: "" any, `ppp*` several."""
+
+    chain: str
+    interface: str = ""
+
+    def is_at(self, interface: str) -> bool:
+        """Whether it may translate what passes an interface."""
+        return not self.interface or fnmatchcase(interface, self.interface)
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """The facts that lowering may use. `objects` are the digests of our object files, by name.
 
     `operator_flows4` and `operator_flows6` are the keys, as the flow tables have them, of the
-    connections that the operator has to this machine.
+    connections that the operator has to this machine. `forwards` says whether it forwards packets
+    of IPv4 and IPv6.
     """
 
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
@@ -68,6 +88,8 @@ class Facts:
     operator_flows6: frozenset[bytes] = frozenset()
     node_name: str = ""
     node_labels: Mapping[str, str] = field(default_factory=dict)
+    rivals: tuple[Rival, ...] = ()
+    forwards: Mapping[int, bool] = field(default_factory=lambda: {4: True, 6: True})
 
     def matching(self, pattern: str) -> list[Interface]:
         """Return the interfaces whose names match a shell glob, by name."""
