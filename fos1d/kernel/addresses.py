@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from socket import AF_INET6
+from typing import Any, TypeAlias
 
 from fos1d.model.facts import Interface
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
 GLOBAL = 0
-# linux/if_addr.h. Of IPv6, a secondary address is a temporary one (RFC 8981).
-SECONDARY, DAD_FAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40
+# linux/if_addr.h; of IPv4, what is temporary (RFC 8981) there is a second address of its network.
+TEMPORARY, DAD_FAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40
+UNUSABLE = DAD_FAILED | DEPRECATED | TENTATIVE
 UNIQUE_LOCAL = IPv6Network("fc00::/7")
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
@@ -24,32 +25,19 @@ def with_addresses(
     interfaces: Mapping[str, Interface], messages: Iterable[Any]
 ) -> dict[str, Interface]:
     """Return the interfaces with their global addresses, from the kernel's list of all."""
-    found: dict[int, list[_Ranked]] = {}
-    for place, message in enumerate(messages):
+    found: dict[int, list[Address]] = {}
+    for message in messages:
         if (address := _usable(message)) is not None:
-            found.setdefault(message["index"], []).append(_ranked(message, address, place))
+            found.setdefault(message["index"], []).append(address)
     return {
         name: replace(interface, addresses=_preferred(found.get(interface.index, ())))
         for name, interface in interfaces.items()
     }
 
 
-class _Ranked(NamedTuple):
-    is_second: bool
-    age: int
-    address: Address
-
-
-def _ranked(message: Any, address: Address, place: int) -> _Ranked:
-    """The kernel lists the addresses of IPv6 with the newest first, those of IPv4 in order."""
-    is_second = bool(_flags(message) & SECONDARY) or (
-        isinstance(address, IPv6Address) and address in UNIQUE_LOCAL
-    )
-    return _Ranked(is_second, -place if address.version == 6 else place, address)
-
-
-def _preferred(found: Iterable[_Ranked]) -> tuple[Address, ...]:
-    return tuple(one.address for one in sorted(found, key=itemgetter(0, 1)))
+def _preferred(found: Iterable[Address]) -> tuple[Address, ...]:
+    """Return the addresses in the kernel's order, unique local ones (RFC 4193) behind others."""
+    return tuple(sorted(found, key=lambda a: isinstance(a, IPv6Address) and a in UNIQUE_LOCAL))
 
 
 def _flags(message: Any) -> int:
@@ -57,7 +45,8 @@ def _flags(message: Any) -> int:
 
 
 def _usable(message: Any) -> Address | None:
-    if message["scope"] != GLOBAL or _flags(message) & (DAD_FAILED | DEPRECATED | TENTATIVE):
+    unusable = UNUSABLE | (TEMPORARY if message["family"] == AF_INET6 else 0)
+    if message["scope"] != GLOBAL or _flags(message) & unusable:
         return None
     own = "IFA_LOCAL" if message.get_attr("IFA_LOCAL") else "IFA_ADDRESS"
     address = message.get_attr(own)

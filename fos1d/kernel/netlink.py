@@ -128,8 +128,14 @@ def _link(message: Any) -> Link:
         link_type=int(message["ifi_type"]),
         mtu_bytes=int(message.get_attr("IFLA_MTU") or 0),
         up=bool(message["flags"] & IFF_UP),
+        is_port=_slave_kind(message) not in ("", "vrf"),
     )
     return Link(interface, _xdp(message.get_attr("IFLA_XDP")))
+
+
+def _slave_kind(message: Any) -> str:
+    about = message.get_attr("IFLA_LINKINFO")
+    return str(about.get_attr("IFLA_INFO_SLAVE_KIND") or "") if about else ""
 
 
 def _xdp(attribute: Any) -> Xdp | None:

@@ -72,7 +72,7 @@ class RealKernel:
         interfaces = with_addresses(plain, self.netlink.address_messages())
         tcx = has_tcx() if self._tc_attach == "auto" else self._tc_attach == "tcx"
         fast_path = self._fast_path if has_stack_view() else FastPath.OFF
-        if fast_path is not FastPath.OFF:
+        if fast_path in (FastPath.AUTO, FastPath.XDP):
             can, queues = self._xdp_features.read(), self.netlink.root_qdiscs()
             interfaces = with_redirects(interfaces, can, queues)
         workloads = self._workloads()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fos1d import abi
 from fos1d.kinds import Resource
@@ -16,6 +16,8 @@ from fos1d.kinds.lowered import Context, Lowered
 from fos1d.kinds.map import EBPFMap
 from fos1d.kinds.map_lower import lower_map, map_object
 from fos1d.kinds.meta import LabelSelector
+from fos1d.kinds.nat_lower import NatView, lower_translations
+from fos1d.kinds.nat_policy import EBPFNATPolicy
 from fos1d.kinds.network_policy import EBPFNetworkPolicy, NetworkPolicySpec
 from fos1d.kinds.policy_lower import PolicyView, lower_policies
 from fos1d.kinds.program import EBPFProgram
@@ -36,6 +38,7 @@ class Assembled:
     lowered: Lowered
     elsewhere: frozenset[ResourceId] = frozenset()
     policies: PolicyView = field(default_factory=PolicyView)
+    nats: NatView = field(default_factory=NatView)
 
 
 def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
@@ -50,6 +53,8 @@ def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
     for declared_map in maps:
         lower_map(declared_map, lowered)
     programs = list(_programs(here, maps))
+    nats = lower_translations(here, context, lowered)
+    context = without_fast_outsides(context, nats)
     policies = lower_policies(here, context, lowered)
     _lower_xdp(programs, policies.fast_paths, context, lowered)
     lower_limits(here, policies.places, context, lowered)
@@ -59,7 +64,18 @@ def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
         if not has_data_path(resource):
             lowered.note(resource.id, "NotSupportedYet", _not_yet(resource))
     elsewhere = frozenset(a.id for a in in_force) - {r.id for r in resources}
-    return Assembled(lowered, elsewhere, policies)
+    return Assembled(lowered, elsewhere, policies, nats)
+
+
+def without_fast_outsides(context: Context, nats: NatView) -> Context:
+    """Return the context in which XDP sends nothing on past the translations."""
+    interfaces = {
+        name: replace(found, redirects=False, takes_frames=False)
+        if name in nats.outsides
+        else found
+        for name, found in context.facts.interfaces.items()
+    }
+    return replace(context, facts=replace(context.facts, interfaces=interfaces))
 
 
 def is_for_node(declaration: Declaration, facts: Facts) -> bool:
@@ -82,9 +98,7 @@ def has_data_path(resource: Resource) -> bool:
             return True
         case EBPFProgram(spec=spec):
             return spec.type == "xdp" or own_source(resource) is not None
-        case EBPFNetworkPolicy(spec=policy):
-            return policy.policy_type != "nat"
-        case EBPFContainerPolicy():
+        case EBPFNetworkPolicy() | EBPFNATPolicy() | EBPFContainerPolicy():
             return True
         case _:
             return False
@@ -95,8 +109,6 @@ def _not_yet(resource: Resource) -> str:
     if isinstance(resource, EBPFProgram):
         source = " without a source" if resource.spec.type == "cgroup" else ""
         what = f"{what} of type {resource.spec.type}{source}"
-    if isinstance(resource, EBPFNetworkPolicy):
-        what = f"{what} of policyType {resource.spec.policy_type}"
     return f"{what} is validated, but this release does not program it yet"
 
 

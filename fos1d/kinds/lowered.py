@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from fos1d.compile.lists import ListStore
+from fos1d.kinds.nat_tables import NatStore
 from fos1d.kinds.policy_compiled import PolicyStore
 from fos1d.model.condition import Condition, ConditionType, Status
 from fos1d.model.facts import Facts
@@ -21,6 +22,7 @@ class Context:
     facts: Facts
     lists: ListStore
     policies: PolicyStore = field(default_factory=PolicyStore)
+    nats: NatStore = field(default_factory=NatStore)
     failsafe_ports: tuple[FailsafePort, ...] = ()
     most_flows: int = 65536
 
@@ -38,6 +40,7 @@ class Lowered:
     notes: dict[ResourceId, list[Condition]] = field(default_factory=dict)
     selections: dict[ResourceId, Condition] = field(default_factory=dict)
     remarks: dict[ResourceId, list[str]] = field(default_factory=dict)
+    warnings: dict[ResourceId, list[Condition]] = field(default_factory=dict)
 
     def add(self, claimant: ResourceId, *objects: KernelObject) -> None:
         """Want the objects on behalf of a resource."""
@@ -55,6 +58,10 @@ class Lowered:
     def remark(self, about: ResourceId, message: str) -> None:
         """Say what people should know of a resource though it is programmed."""
         self.remarks.setdefault(about, []).append(message)
+
+    def warn(self, about: ResourceId, condition: Condition) -> None:
+        """Say what is wrong beside a resource that is programmed all the same."""
+        self.warnings.setdefault(about, []).append(condition)
 
     def selects(self, about: ResourceId, message: str) -> None:
         """Say what a resource selects on this router."""

@@ -17,7 +17,8 @@ class Interface:
 
     `redirects`: its driver runs XDP programs that send frames on by other interfaces.
     `takes_frames`: it sends what such programs give it, and no queue shapes what it sends.
-    `addresses` are its global ones, the preferred first.
+    `is_port`: it belongs to a bridge or a bond, by which its packets come.
+    `addresses` are its global ones, in the order in which they are preferred.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Interface:
     up: bool = True
     redirects: bool = False
     takes_frames: bool = False
+    is_port: bool = False
     addresses: tuple[IPv4Address | IPv6Address, ...] = ()
 
     def address(self, version: int) -> IPv4Address | IPv6Address | None:
@@ -43,10 +45,11 @@ ETHERNET_LIKE = frozenset({1, 772, 801, 802, 803})
 
 
 class FastPath(StrEnum):
-    """Where packets of established connections may go past the kernel's stack: nowhere, where an
-    XDP program of ours runs anyway, or at all interfaces whose drivers can do it."""
+    """Where packets of established connections may go past the kernel's stack: nowhere; at TC;
+    at XDP, too, where a program of ours runs there anyway, or wherever drivers can do it."""
 
     OFF = "off"
+    TC = "tc"
     AUTO = "auto"
     XDP = "xdp"
 
