@@ -502,6 +502,7 @@ NAT_PORT4: Record = [
 ]
 
 NAT_PORT4_KEY: Record = [
+    ("interface", "<u4"),
     ("address", ">u4"),
     ("port", ">u2"),
     ("protocol", "<u1"),
@@ -518,6 +519,7 @@ NAT_PORT6: Record = [
 ]
 
 NAT_PORT6_KEY: Record = [
+    ("interface", "<u4"),
     ("address", ">u4", (4,)),
     ("port", ">u2"),
     ("protocol", "<u1"),
@@ -767,17 +769,33 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "new_flows6": MapShape(9, 40, 64, 65536, 0),
     },
     "tc_nat4": {
-        "flows4": MapShape(1, 16, 64, 65536, 0),
-        "flows6": MapShape(1, 40, 64, 65536, 0),
         "fragments": MapShape(9, 40, 16, 8192, 0),
-        "nat_ends4": MapShape(1, 12, 24, 131072, 0),
-        "nat_flows4": MapShape(1, 16, 40, 131072, 0),
-        "nat_policies": MapShape(1, 4, 48, 1024, 0),
-        "nat_ports4": MapShape(1, 8, 12, 65536, 0),
+        "nat_backends4": MapShape(2, 4, 8, 1, 1024),
+        "nat_ends4": MapShape(1, 12, 24, 262144, 0),
+        "nat_flows4": MapShape(1, 16, 40, 262144, 0),
+        "nat_members4": MapShape(1, 12, 4, 16384, 0),
+        "nat_outsides4": MapShape(1, 4, 4, 1024, 0),
+        "nat_policies": MapShape(1, 4, 80, 1024, 0),
+        "nat_ports4": MapShape(1, 12, 20, 65536, 0),
+        "nat_scratch4": MapShape(6, 4, 544, 1, 0),
         "nat_sources4": MapShape(11, 12, 4, 65536, 1),
-        "nat_stats": MapShape(5, 4, 56, 1024, 0),
-        "new_flows4": MapShape(9, 16, 64, 65536, 0),
-        "new_flows6": MapShape(9, 40, 64, 65536, 0),
+        "nat_stats": MapShape(5, 4, 96, 1024, 0),
+        "nat_usage": MapShape(1, 4, 16, 1024, 0),
+    },
+    "tc_nat6": {
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "nat_backends6": MapShape(2, 4, 20, 1, 1024),
+        "nat_ends6": MapShape(1, 36, 40, 262144, 0),
+        "nat_flows6": MapShape(1, 40, 48, 262144, 0),
+        "nat_members6": MapShape(1, 24, 4, 16384, 0),
+        "nat_outsides6": MapShape(1, 16, 4, 1024, 0),
+        "nat_policies": MapShape(1, 4, 80, 1024, 0),
+        "nat_ports6": MapShape(1, 24, 32, 65536, 0),
+        "nat_prefixes6": MapShape(11, 28, 28, 1024, 1),
+        "nat_scratch6": MapShape(6, 4, 840, 1, 0),
+        "nat_sources6": MapShape(11, 24, 4, 65536, 1),
+        "nat_stats": MapShape(5, 4, 96, 1024, 0),
+        "nat_usage": MapShape(1, 4, 16, 1024, 0),
     },
     "tc_policy": {
         "flows4": MapShape(1, 16, 64, 65536, 0),
@@ -914,6 +932,14 @@ KNOBS: dict[str, dict[str, Knob]] = {
     "tc_nat4": {
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
         "nat_generation": Knob(4, 1, "the version of the rules and addresses"),
+        "nat_has_mirrors": Knob(4, 1, "1 if nat_ports has entries of way OUT"),
+        "nat_has_stateless": Knob(4, 1, "1 if some port in nat_ports is rewritten without state"),
+    },
+    "tc_nat6": {
+        "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+        "nat_generation": Knob(4, 1, "the version of the rules and addresses"),
+        "nat_has_mirrors": Knob(4, 1, "1 if nat_ports has entries of way OUT"),
+        "nat_has_stateless": Knob(4, 1, "1 if some port in nat_ports is rewritten without state"),
     },
     "tc_policy": {
         "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),

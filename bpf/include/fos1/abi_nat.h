@@ -201,24 +201,27 @@ struct fos1_nat_source6 {
 };
 FOS1_SIZE(struct fos1_nat_source6, 24);
 
-/* IN: a declared port of an outside address. OUT: its mirror, an endpoint
- * inside. Port and protocol of 0 stand for all.
+/* IN: a declared port of an outside address and interface. OUT: its mirror, an
+ * endpoint inside that sends by the interface. Port and protocol of 0 stand for
+ * all.
  */
 struct fos1_nat_port4_key {
+	__u32 interface;
 	__be32 address;
 	__be16 port;
 	__u8 protocol;
 	__u8 way;
 };
-FOS1_SIZE(struct fos1_nat_port4_key, 8);
+FOS1_SIZE(struct fos1_nat_port4_key, 12);
 
 struct fos1_nat_port6_key {
+	__u32 interface;
 	__be32 address[4];
 	__be16 port;
 	__u8 protocol;
 	__u8 way;
 };
-FOS1_SIZE(struct fos1_nat_port6_key, 20);
+FOS1_SIZE(struct fos1_nat_port6_key, 24);
 
 /* Where a declared port leads; a port of 0 keeps the packet's. */
 struct fos1_nat_port4 {

@@ -5,8 +5,7 @@
 #ifndef FOS1_NAT_END_H
 #define FOS1_NAT_END_H
 
-#include <fos1/nat_tables.h>
-#include <fos1/parse.h>
+#include <fos1/nat_packet.h>
 
 enum nat_end_number {
 	NAT_WELL_KNOWN = 1024,
@@ -15,63 +14,75 @@ enum nat_end_number {
 	NAT_END_S = 60,
 };
 
-/* A port looked for: for which inside endpoint, at which outside address. */
-struct nat_wish {
+/* What a probe needs; on the stack, as bpf_loop() asks. */
+struct nat_search {
 	struct __sk_buff *skb;
-	u64 now_ns;
-	u32 policy;
-	__be32 inside;
-	__be32 external;
-	__be32 far;
-	__be16 far_port;
-	__be16 port;
-	__be16 found;
-	u8 protocol;
-	bool is_own;
-	u16 first;
-	u16 count;
-	u16 at;
-	u16 step;
+	struct nat *nat;
 };
 
-static __always_inline struct fos1_nat_end4_key
-nat_end_key(u8 way, u8 protocol, __be32 address, __be16 port, __be32 outside)
+static __always_inline void nat_end_out(nat_end_key *key, u8 protocol,
+					const __be32 *inside, __be16 port,
+					const __be32 *outside)
 {
-	return (struct fos1_nat_end4_key){
-		.address = address,
-		.outside = outside,
-		.port = port,
-		.protocol = protocol,
-		.way = way,
-	};
+	nat_copy(NAT_WORDS_OF(key->address), inside);
+	nat_copy(NAT_WORDS_OF(key->outside), outside);
+	key->port = port;
+	key->protocol = protocol;
+	key->way = FOS1_NAT_OUT;
 }
 
-static __always_inline struct fos1_nat_end4 *
-nat_living_end(const struct fos1_nat_end4_key *key, u64 now_ns)
+static __always_inline void nat_end_in(nat_end_key *key, u8 protocol,
+				       const __be32 *outside, __be16 port)
 {
-	struct fos1_nat_end4 *end = bpf_map_lookup_elem(&nat_ends4, key);
+	__builtin_memset(key, 0, sizeof(*key));
+	nat_copy(NAT_WORDS_OF(key->address), outside);
+	key->port = port;
+	key->protocol = protocol;
+	key->way = FOS1_NAT_IN;
+}
+
+static __always_inline nat_end *nat_living_end(const nat_end_key *key,
+					       u64 now_ns)
+{
+	nat_end *end = bpf_map_lookup_elem(&nat_ends, key);
 
 	return end && now_ns <= end->until_ns ? end : NULL;
 }
 
+/* The tuple of a socket that talks from near to far. */
+static __always_inline u32 nat_tuple(struct bpf_sock_tuple *tuple,
+				     const __be32 *far, __be16 far_port,
+				     const __be32 *near, __be16 near_port)
+{
+#if NAT_FAMILY == 4
+	tuple->ipv4.saddr = far[0];
+	tuple->ipv4.daddr = near[0];
+	tuple->ipv4.sport = far_port;
+	tuple->ipv4.dport = near_port;
+	return sizeof(tuple->ipv4);
+#else
+	nat_copy(tuple->ipv6.saddr, far);
+	nat_copy(tuple->ipv6.daddr, near);
+	tuple->ipv6.sport = far_port;
+	tuple->ipv6.dport = near_port;
+	return sizeof(tuple->ipv6);
+#endif
+}
+
 /* Whether a socket of the router has a port, or this very conversation. */
 static __always_inline bool nat_has_socket(struct __sk_buff *skb, u8 protocol,
-					   __be32 far, __be16 far_port,
-					   __be32 near, __be16 near_port)
+					   const __be32 *far, __be16 far_port,
+					   const __be32 *near, __be16 near_port)
 {
-	struct bpf_sock_tuple tuple = {
-		.ipv4 = { .saddr = far,
-			  .daddr = near,
-			  .sport = far_port,
-			  .dport = near_port },
-	};
+	struct bpf_sock_tuple tuple = {};
+	u32 bytes = nat_tuple(&tuple, far, far_port, near, near_port);
 	struct bpf_sock *found = NULL;
 
 	if (protocol == IPPROTO_TCP)
-		found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4),
+		found = bpf_skc_lookup_tcp(skb, &tuple, bytes,
 					   BPF_F_CURRENT_NETNS, 0);
 	else if (protocol == IPPROTO_UDP)
-		found = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4),
+		found = bpf_sk_lookup_udp(skb, &tuple, bytes,
 					  BPF_F_CURRENT_NETNS, 0);
 	if (!found)
 		return false;
@@ -79,53 +90,70 @@ static __always_inline bool nat_has_socket(struct __sk_buff *skb, u8 protocol,
 	return true;
 }
 
-static __always_inline bool nat_is_declared(__be32 address, u8 protocol,
-					    __be16 port)
+static __always_inline bool nat_is_declared(struct nat *nat, __be16 port)
 {
-	struct fos1_nat_port4_key key = { address, port, protocol, 0 };
+	nat_port_key *key = &nat->port_key;
 
-	return bpf_map_lookup_elem(&nat_ports4, &key);
+	key->interface = nat->outside_interface;
+	nat_copy(NAT_WORDS_OF(key->address), nat->wish.external);
+	key->port = port;
+	key->protocol = nat->wish.protocol;
+	key->way = FOS1_NAT_IN;
+	return bpf_map_lookup_elem(&nat_ports, key);
 }
 
 /* Take the end that a port had before, if that has ended. One of several that
  * try deletes it.
  */
-static __always_inline bool nat_take_over(const struct fos1_nat_end4_key *key,
-					  u64 now_ns)
+static __always_inline bool nat_take_over(struct nat *nat)
 {
-	struct fos1_nat_end4 *old = bpf_map_lookup_elem(&nat_ends4, key);
-	struct fos1_nat_end4_key other;
+	nat_end *old = bpf_map_lookup_elem(&nat_ends, &nat->end_key);
+	nat_end_key other;
 
 	if (!old)
 		return true;
-	if (now_ns <= old->until_ns)
+	if (nat->now_ns <= old->until_ns)
 		return false;
-	other = nat_end_key(FOS1_NAT_OUT, key->protocol, old->address,
-			    old->port, key->address);
-	if (bpf_map_delete_elem(&nat_ends4, key))
+	nat_end_out(&other, nat->wish.protocol, NAT_WORDS_OF(old->address),
+		    old->port, nat->wish.external);
+	if (bpf_map_delete_elem(&nat_ends, &nat->end_key))
 		return false;
-	bpf_map_delete_elem(&nat_ends4, &other);
+	bpf_map_delete_elem(&nat_ends, &other);
 	return true;
 }
 
-/* Try to get a port; true if it is the wish's now. */
-static __always_inline bool nat_try_port(struct nat_wish *wish, __be16 port)
+/* What an end is at first, whose other side is an endpoint. */
+static __always_inline void nat_new_end(struct nat *nat, const __be32 *address,
+					__be16 port)
 {
-	struct fos1_nat_end4_key key = nat_end_key(FOS1_NAT_IN, wish->protocol,
-						   wish->external, port, 0);
-	struct fos1_nat_end4 end = {
-		.until_ns = wish->now_ns + (u64)NAT_END_S * FOS1_NS_PER_SECOND,
-		.policy = wish->policy,
-		.address = wish->inside,
-		.port = wish->port,
-	};
+	__builtin_memset(&nat->end, 0, sizeof(nat->end));
+	nat->end.until_ns = nat->now_ns + (u64)NAT_END_S * FOS1_NS_PER_SECOND;
+	nat->end.policy = nat->wish.policy;
+	nat_copy(NAT_WORDS_OF(nat->end.address), address);
+	nat->end.port = port;
+}
 
-	if (!port || nat_is_declared(wish->external, wish->protocol, port) ||
+/* Try to get a port; true if it is the wish's now. Global, so that the verifier
+ * sees it once.
+ */
+__noinline int NAT_OF(nat_try_port)(struct __sk_buff *skb, __be16 port)
+{
+	struct nat *nat = nat_here();
+	struct nat_wish *wish;
+
+	if (!nat || !port)
+		return false;
+	wish = &nat->wish;
+	if (nat_is_declared(nat, port) ||
 	    (!wish->is_own &&
-	     nat_has_socket(wish->skb, wish->protocol, wish->far,
-			    wish->far_port, wish->external, port)) ||
-	    !nat_take_over(&key, wish->now_ns) ||
-	    bpf_map_update_elem(&nat_ends4, &key, &end, BPF_NOEXIST))
+	     nat_has_socket(skb, wish->protocol, wish->far, wish->far_port,
+			    wish->external, port)))
+		return false;
+	nat_end_in(&nat->end_key, wish->protocol, wish->external, port);
+	nat_new_end(nat, wish->inside, wish->port);
+	if (!nat_take_over(nat) || !nat_hold_port(nat, port) ||
+	    bpf_map_update_elem(&nat_ends, &nat->end_key, &nat->end,
+				BPF_NOEXIST))
 		return false;
 	wish->found = port;
 	return true;
@@ -133,45 +161,50 @@ static __always_inline bool nat_try_port(struct nat_wish *wish, __be16 port)
 
 static long nat_probe(u32 number, void *context)
 {
-	struct nat_wish *wish = context;
-	u32 offset = wish->at + number * wish->step;
+	struct nat_search *search = context;
+	struct nat_wish *wish = &search->nat->wish;
+	u32 offset = wish->at + number * 2, found;
 
+	if (number >= FOS1_NAT_PROBES / 2)
+		offset += 1 - FOS1_NAT_PROBES;
 	if (offset >= wish->count)
-		offset %= wish->count;
-	return nat_try_port(wish, bpf_htons(wish->first + offset));
+		offset %= wish->count ?: 1;
+	found = NAT_OF(nat_try_port)(search->skb,
+				     bpf_htons(wish->first + offset));
+	/* Opaque, so that the verifier sees the bound. */
+	asm volatile("" : "+r"(found));
+	return found != 0;
 }
 
 /* Ports that a wish may have: the policy's, or the class of its own (REQ-3). */
 static __always_inline void nat_range(struct nat_wish *wish,
 				      const struct fos1_nat_policy *policy)
 {
-	u16 port = bpf_ntohs(wish->port);
+	u32 port = bpf_ntohs(wish->port);
 	u32 first = 1, last = NAT_WELL_KNOWN - 1;
 
 	if (policy->first_port) {
 		first = policy->first_port;
 		last = policy->last_port;
-	} else if (wish->protocol == IPPROTO_ICMP) {
+	} else if (nat_is_icmp(wish->protocol)) {
 		last = NAT_PORTS - 1;
 	} else if (port >= NAT_WELL_KNOWN) {
 		first = NAT_WELL_KNOWN;
 		last = NAT_PORTS - 1;
 	}
 	wish->first = first;
-	wish->count = last - first + 1;
+	wish->count = last >= first ? last - first + 1 : 0;
 }
 
-/* Begin anywhere, and keep the parity (REQ-4) where there is room for it. */
+/* Begin anywhere among ports of its own parity (REQ-4). The first half of the
+ * probes goes on among these, the other half among the rest.
+ */
 static __always_inline void nat_start(struct nat_wish *wish)
 {
-	u32 at = bpf_get_prandom_u32() % (wish->count ?: 1);
-	u32 odd = (wish->first + at ^ bpf_ntohs(wish->port)) & 1;
+	u32 odd = (wish->first ^ bpf_ntohs(wish->port)) & 1;
+	u32 alike = (wish->count + 1 - odd) / 2;
 
-	wish->step = wish->count > 1 ? 2 : 1;
-	wish->at = odd ? (at ? at - 1 : at + 1) : at;
-	wish->count &= wish->count > 1 ? ~1 : ~0;
-	if (wish->at >= wish->count)
-		wish->at = 0;
+	wish->at = odd + bpf_get_prandom_u32() % (alike ?: 1) * 2;
 }
 
 static __always_inline bool nat_in_range(const struct nat_wish *wish)
@@ -181,36 +214,54 @@ static __always_inline bool nat_in_range(const struct nat_wish *wish)
 	return offset < wish->count;
 }
 
-/* Find or get the outside port of an inside endpoint: wish->found. */
-static __always_inline bool nat_allocate(struct nat_wish *wish,
+/* The outside port of an inside endpoint that has one already. */
+static __always_inline bool nat_known_end(struct nat *nat)
+{
+	struct nat_wish *wish = &nat->wish;
+	nat_end *known;
+
+	nat_end_out(&nat->end_key, wish->protocol, wish->inside, wish->port,
+		    wish->external);
+	known = nat_living_end(&nat->end_key, nat->now_ns);
+	if (known)
+		wish->found = known->port;
+	return known;
+}
+
+static __always_inline void nat_search_port(struct __sk_buff *skb,
+					    struct nat *nat)
+{
+	struct nat_search search = { skb, nat };
+
+	if (nat_in_range(&nat->wish) &&
+	    NAT_OF(nat_try_port)(skb, nat->wish.port))
+		return;
+	if (!nat->wish.count)
+		return;
+	nat_start(&nat->wish);
+	bpf_loop(FOS1_NAT_PROBES, nat_probe, &search, 0);
+}
+
+/* Find or get the outside port of an inside endpoint: wish.found. */
+static __always_inline bool nat_allocate(struct __sk_buff *skb, struct nat *nat,
 					 const struct fos1_nat_policy *policy)
 {
-	struct fos1_nat_end4_key key = nat_end_key(FOS1_NAT_OUT, wish->protocol,
-						   wish->inside, wish->port,
-						   wish->external);
-	struct fos1_nat_end4 *known = nat_living_end(&key, wish->now_ns), end = {
-		.until_ns = wish->now_ns + (u64)NAT_END_S * FOS1_NS_PER_SECOND,
-		.policy = wish->policy,
-		.address = wish->external,
-	};
+	struct nat_wish *wish = &nat->wish;
 
-	if (known) {
-		wish->found = known->port;
+	wish->found = 0;
+	if (nat_known_end(nat))
 		return true;
-	}
 	nat_range(wish, policy);
-	if (!nat_in_range(wish) || !nat_try_port(wish, wish->port)) {
-		nat_start(wish);
-		bpf_loop(FOS1_NAT_PROBES, nat_probe, wish, 0);
-	}
+	nat_search_port(skb, nat);
 	if (!wish->found)
 		return false;
-	end.port = wish->found;
-	if (!bpf_map_update_elem(&nat_ends4, &key, &end, BPF_ANY))
+	nat_end_out(&nat->end_key, wish->protocol, wish->inside, wish->port,
+		    wish->external);
+	nat_new_end(nat, wish->external, wish->found);
+	if (!bpf_map_update_elem(&nat_ends, &nat->end_key, &nat->end, BPF_ANY))
 		return true;
-	key = nat_end_key(FOS1_NAT_IN, wish->protocol, wish->external,
-			  wish->found, 0);
-	bpf_map_delete_elem(&nat_ends4, &key);
+	nat_end_in(&nat->end_key, wish->protocol, wish->external, wish->found);
+	bpf_map_delete_elem(&nat_ends, &nat->end_key);
 	return false;
 }
 

@@ -9,6 +9,7 @@
 
 #if NAT_FAMILY == 4
 #define NAT_OF(name)	   name##4
+#define NAT_PROGRAM(hook)  fos1_tc_nat4_##hook
 #define NAT_STRUCT(a, b)   struct fos1_nat_##a##4##b
 #define NAT_EXTERNAL(rule) NAT_WORDS_OF((rule)->external4)
 #define NAT_ETHER_TYPE	   ETH_P_IP
@@ -16,6 +17,7 @@
 enum nat_family_number { NAT_WORDS = 1 };
 #else
 #define NAT_OF(name)	   name##6
+#define NAT_PROGRAM(hook)  fos1_tc_nat6_##hook
 #define NAT_STRUCT(a, b)   struct fos1_nat_##a##6##b
 #define NAT_EXTERNAL(rule) NAT_WORDS_OF((rule)->external6)
 #define NAT_ETHER_TYPE	   ETH_P_IPV6

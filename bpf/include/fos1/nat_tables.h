@@ -72,7 +72,7 @@ struct {
  */
 NAT_HASH(nat_members, FOS1_NAT_MEMBERS, nat_member, u32);
 
-/* Outside addresses of policies -> interface: what insiders may mean when they
+/* Outside addresses of policies -> the policy: what insiders may mean when they
  * send there, and what is never translated as a source. Writer: the daemon.
  */
 NAT_HASH(nat_outsides, FOS1_NAT_OUTSIDES, nat_outside, u32);
@@ -91,8 +91,9 @@ struct {
 NAT_HASH(nat_usage, FOS1_NAT_POLICIES, u32, struct fos1_nat_usage);
 
 FOS1_CONFIG(u32, nat_generation, "the version of the rules and addresses");
-FOS1_CONFIG(bool, nat_has_stateless,
+FOS1_CONFIG(u32, nat_has_stateless,
 	    "1 if some port in nat_ports is rewritten without state");
+FOS1_CONFIG(u32, nat_has_mirrors, "1 if nat_ports has entries of way OUT");
 
 /* The counters of a policy, made when it is first counted. */
 static __always_inline struct fos1_nat_stat *nat_stat(u32 policy)
