@@ -17,11 +17,9 @@ from types import FrameType
 from fos1d.equipment import kernel_of, options_of, place_of, places_of
 from fos1d.errors import Fos1Error, KernelError, SourceError
 from fos1d.explain import explain
+from fos1d.housekeeping import SETTLED_S, SWEEP_S, Housekeeping
 from fos1d.inquiry import details_of, plan_view, snapshot_of
-from fos1d.kernel.connections import has_workloads, recount
-from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.monitor import LinkMonitor, PinMonitor
-from fos1d.kernel.policy_counters import Gone, free_gone
 from fos1d.kernel.policy_events import PolicyEvents
 from fos1d.kernel.workloads.watch import WorkloadWatch
 from fos1d.kinds.admission import Admission
@@ -48,9 +46,6 @@ from fos1d.source.lastgood import LastGood
 from fos1d.source.open import open_source, read_once
 from fos1d.wakes import Wakes
 
-SWEEP_S = 30.0
-# From when a rule is known to be gone until its counter may be another's.
-REST_S = 1.0
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 CONTESTED_PAUSE_S = 5.0
 
@@ -85,7 +80,7 @@ class Daemon:
         self._confirmed = ""
         self._retry_s = FIRST_RETRY_S
         self._due: dict[str, float] = {}
-        self._gone: Gone = frozenset()
+        self._housekeeping = Housekeeping(self._kernel, self._or_tell)
         self._stopping = threading.Event()
 
     # The loop
@@ -152,22 +147,8 @@ class Daemon:
             self._due["watchdog"] = time.monotonic() + interval
 
     def _sweep(self) -> None:
-        self._due["sweep"] = time.monotonic() + SWEEP_S
-        if has_flows(self._kernel.bpffs):
-            sweep(self._kernel.bpffs, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-            self._giver.give_back()
-        self._or_tell(self._free_rules)
-        self._or_tell(self._recount)
-
-    def _free_rules(self) -> None:
-        self._gone = free_gone(self._kernel.bpffs, self._gone)
-        if self._gone:
-            self._due["sweep"] = time.monotonic() + REST_S
-
-    def _recount(self) -> None:
-        root = self._kernel.cgroups.root()
-        if root is not None and has_workloads(self._kernel.bpffs):
-            recount(self._kernel.bpffs, root)
+        self._due["sweep"] = time.monotonic() + self._housekeeping.sweep()
+        self._giver.give_back()
 
     def once(self) -> World:
         """Make one pass without watching anything; return what is known then."""
@@ -237,6 +218,8 @@ class Daemon:
             self._keep("what is in force", self._save)
         self._publish(world)
         self._schedule_retry(report)
+        if self._housekeeping.is_due_for(self._memory.nat_view.version):
+            self._due["sweep"] = time.monotonic() + SETTLED_S
 
     def _save(self) -> None:
         self._last_good.save(self._memory.in_force.values())

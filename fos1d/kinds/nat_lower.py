@@ -58,10 +58,12 @@ CODES = ("tc_nat4", "tc_nat6", "tc_nat64", "tc_forward")
 
 @dataclass(frozen=True, slots=True)
 class NatView:
-    """What people may ask of the translations in force: the rule behind each number."""
+    """What people may ask of the translations in force: the rule behind each number, the outside
+    interfaces. `version` is that of the rules and addresses, 0 if there are none."""
 
     rules: Mapping[int, NatRule] = field(default_factory=dict)
     outsides: frozenset[str] = frozenset()
+    version: int = 0
 
 
 def lower_translations(here: Iterable[Accepted], context: Context, lowered: Lowered) -> NatView:
@@ -76,7 +78,7 @@ def lower_translations(here: Iterable[Accepted], context: Context, lowered: Lowe
     wanted.add_maps()
     wanted.add_outsides()
     wanted.add_insides()
-    return NatView({rule.number: rule for rule in rules}, wanted.outsides)
+    return NatView({rule.number: rule for rule in rules}, wanted.outsides, tables.version)
 
 
 def _translations(asked: Iterable[Accepted]) -> dict[ResourceId, Translation]:

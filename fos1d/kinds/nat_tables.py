@@ -14,7 +14,7 @@ from fos1d import abi
 from fos1d.abi import Lifetime, NatFiltering, NatPolicyFlag, NatWay
 from fos1d.compile.first_match import Wish, first_match
 from fos1d.kinds.addresses import Address, Network
-from fos1d.kinds.nat_ports import BACKEND, SLOTS, Ports
+from fos1d.kinds.nat_ports import BACKEND, Ports
 from fos1d.kinds.nat_rows import Records, Rows, records, word, words
 from fos1d.kinds.nat_rules import NatRule
 from fos1d.model.objects import Table
@@ -105,12 +105,10 @@ def _made(rules: Sequence[NatRule]) -> NatTables:
 
 def _backends(version: int, tables: Sequence[Records]) -> Table:
     """Return the slots of all balanced ports as one frozen table."""
-    empty = np.zeros(1, np.dtype(BACKEND[version]))
-    content = np.concatenate(tables) if tables else empty
-    data = memoryview(content.tobytes())
-    assert len(tables) * SLOTS == len(content) or not tables
+    nothing = np.zeros(1, np.dtype(BACKEND[version]))
+    data = memoryview(b"".join(table.tobytes() for table in tables) or nothing.tobytes())
     digest, name = hashlib.blake2b(data, digest_size=8).hexdigest(), f"nat_backends{version}"
-    return Table(table_path(digest, name), content.itemsize, content=_constant(data))
+    return Table(table_path(digest, name), nothing.itemsize, content=_constant(data))
 
 
 def _constant(data: memoryview) -> Callable[[], memoryview]:

@@ -1,0 +1,62 @@
+"""What is freed and recounted from time to time; none of it decides a packet's fate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fos1d.kernel.connections import has_workloads, recount
+from fos1d.kernel.flows import has_flows, sweep
+from fos1d.kernel.nat_state import has_translations
+from fos1d.kernel.nat_sweep import sweep_translations
+from fos1d.kernel.policy_counters import Gone, free_gone
+from fos1d.kernel.port import RealKernel
+
+SWEEP_S = 30.0
+# From when a rule is known to be gone until its counter may be another's.
+REST_S = 1.0
+# From when addresses or rules changed until all hooks have the new programs.
+SETTLED_S = 0.5
+
+
+@dataclass(slots=True)
+class Housekeeping:
+    """What is to be done every half minute. `attempt` does a part of it, and tells of errors."""
+
+    kernel: RealKernel
+    attempt: Callable[[Callable[[], None]], None]
+    _gone: Gone = frozenset()
+    _translations: int = 0
+
+    def sweep(self) -> float:
+        """Do it; return after how many seconds it is to be done again."""
+        for part in (self._flows, self._translated, self._rules, self._connections):
+            self.attempt(part)
+        return REST_S if self._gone else SWEEP_S
+
+    def is_due_for(self, translations: int) -> bool:
+        """Whether a pass, after which this is the version of all translations, has left flows
+        and ends of addresses that are gone."""
+        before, self._translations = self._translations, translations
+        return before != translations and bool(before)
+
+    def _flows(self) -> None:
+        if has_flows(self.kernel.bpffs):
+            sweep(self.kernel.bpffs, _now_ns())
+
+    def _translated(self) -> None:
+        if has_translations(self.kernel.bpffs):
+            sweep_translations(self.kernel.bpffs, _now_ns())
+
+    def _rules(self) -> None:
+        self._gone = free_gone(self.kernel.bpffs, self._gone)
+
+    def _connections(self) -> None:
+        root = self.kernel.cgroups.root()
+        if root is not None and has_workloads(self.kernel.bpffs):
+            recount(self.kernel.bpffs, root)
+
+
+def _now_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -1,0 +1,313 @@
+"""Translations as maps and programs: whose a source is, where a port leads, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from fos1d import abi
+from fos1d.abi import NatFiltering, NatPortFlag, NatWay
+from fos1d.compile.lists import ListStore
+from fos1d.kernel.loader import object_digests
+from fos1d.kinds.admission import Accepted
+from fos1d.kinds.assemble import Assembled, assemble
+from fos1d.kinds.lowered import Context
+from fos1d.kinds.nat_tables import NatStore, adjustment
+from fos1d.model.condition import Condition, ConditionType
+from fos1d.model.facts import Facts, FastPath, Features, Interface, Rival
+from fos1d.model.identity import ResourceId
+from fos1d.model.objects import Attachment, Entries, Hook, Map, Program, Table
+from tests.manifests import declared
+
+OUT4, OUT6 = IPv4Address("203.0.113.1"), IPv6Address("2001:db8:f::1")
+WAN = Interface("wan0", 3, redirects=True, takes_frames=True, addresses=(OUT4, OUT6))
+LAN = Interface("lan0", 2, redirects=True, takes_frames=True)
+PORT_OF_BRIDGE = Interface("tap0", 5, is_port=True)
+LOOPBACK = Interface("lo", 1, link_type=772)
+PLAIN = Features()
+INTERFACES = (WAN, LAN, PORT_OF_BRIDGE, LOOPBACK)
+DNAT = """
+  type: dnat
+  interface: wan0
+  externalIP: 203.0.113.1
+  portMappings:
+"""
+
+
+def nat(name: str, spec: str, kind: str = "EBPFNATPolicy") -> str:
+    """A manifest; a spec of one line is written in braces."""
+    head = f"apiVersion: networking.fos1.io/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\n"
+    return f"{head}spec: {spec}\n"
+
+
+def assembled(
+    *manifests: str,
+    interfaces: Sequence[Interface] = INTERFACES,
+    features: Features = PLAIN,
+    store: NatStore | None = None,
+    rivals: tuple[Rival, ...] = (),
+    forwards: Mapping[int, bool] | None = None,
+) -> Assembled:
+    """Lower manifests."""
+    by_name = {found.name: found for found in interfaces}
+    facts = Facts(by_name, features, object_digests(), rivals=rivals)
+    facts = replace(facts, forwards=forwards if forwards is not None else {4: True, 6: True})
+    here = [Accepted(found, {}, "r1") for text in manifests for found in declared(text)]
+    return assemble(here, Context(facts, ListStore(), nats=store or NatStore()))
+
+
+def held(made: Assembled, name: str) -> dict[bytes, bytes]:
+    """Return the entries of a map of rules, by key."""
+    for found in made.lowered.objects.values():
+        if isinstance(found, Entries) and found.map.split("/")[2].startswith(f"{name}-"):
+            size = found.key_bytes + found.value_bytes
+            rows = [found.packed[at : at + size] for at in range(0, len(found.packed), size)]
+            return {row[: found.key_bytes]: row[found.key_bytes :] for row in rows}
+    return {}
+
+
+def read(kind: abi.Record, raw: bytes) -> npt.NDArray[np.void]:
+    """Return one record of the ABI."""
+    return np.frombuffer(raw, np.dtype(kind))
+
+
+def sources(made: Assembled) -> dict[str, str]:
+    """Return whose the IPv4 sources are at their interface: network -> name, "" nobody's."""
+    found = {}
+    for key, value in held(made, "nat_sources4").items():
+        record = read(abi.NAT_SOURCE4, key)
+        bits = int(record["prefix_bits"][0]) - 32
+        network = f"{record['interface'][0]}:{ip_address(int(record['address'][0]))}/{bits}"
+        rule = made.nats.rules.get(int.from_bytes(value, "little"))
+        found[network] = rule.policy.name if rule else ""
+    return found
+
+
+def ports(made: Assembled, way: NatWay) -> dict[str, str]:
+    """Return where the declared ports of IPv4 lead."""
+    found = {}
+    for key, value in held(made, "nat_ports4").items():
+        record, leads = read(abi.NAT_PORT4_KEY, key), read(abi.NAT_PORT4, value)
+        if record["way"] == way:
+            end = f"{ip_address(int(record['address'][0]))}:{record['port'][0]}"
+            other = f"{ip_address(int(leads['address'][0]))}:{leads['port'][0]}"
+            found[f"{record['protocol'][0]} {end}"] = other
+    return found
+
+
+def attached(made: Assembled) -> set[tuple[str, str, int, str]]:
+    """Return what is attached where: interface, hook, order, function."""
+    objects = made.lowered.objects.values()
+    functions = {p.path: getattr(p.code, "function", "") for p in objects if isinstance(p, Program)}
+    return {
+        (a.interface, str(a.hook), a.order, functions[a.program])
+        for a in objects
+        if isinstance(a, Attachment)
+    }
+
+
+def note(made: Assembled, name: str, kind: str = "EBPFNATPolicy") -> Condition | None:
+    """Return the first note about a policy."""
+    notes = made.lowered.notes.get(ResourceId(kind, "default", name), [None])
+    return notes[0]
+
+
+MASQUERADE = nat("home", "{type: masquerade, interface: wan0, sourceAddresses: [10.0.0.0/8]}")
+
+
+def test_a_masquerade_has_the_first_address_of_its_interface() -> None:
+    made = assembled(MASQUERADE)
+    assert sources(made) == {"3:10.0.0.0/8": "home"}
+    ((number, record),) = held(made, "nat_policies").items()
+    policy = read(abi.NAT_POLICY, record)[0]
+    assert made.nats.rules[int.from_bytes(number, "little")].policy.name == "home"
+    assert ip_address(int(policy["external4"])) == OUT4
+    assert (policy["udp_s"], policy["tcp_established_s"], policy["icmp_s"]) == (300, 7440, 60)
+    assert policy["filtering"] == NatFiltering.NAT_FILTER_PORT
+    assert note(made, "home") is None
+
+
+def test_programs_stand_where_packets_pass() -> None:
+    ways = {
+        ("wan0", "tc-ingress", 4, "fos1_tc_nat4_in"),
+        ("wan0", "tc-egress", 4, "fos1_tc_nat4_out"),
+    }
+    turns = {
+        ("lan0", "tc-ingress", 4, "fos1_tc_nat4_turn_in"),
+        ("lan0", "tc-egress", 4, "fos1_tc_nat4_turn_out"),
+    }
+    assert attached(assembled(MASQUERADE)) == ways | turns
+    straight = MASQUERADE.replace("wan0,", "wan0, hairpin: false,")
+    assert attached(assembled(straight)) == ways
+
+
+def test_the_first_policy_has_a_source_and_leaves_the_excluded_to_the_next() -> None:
+    first = "{type: snat, interface: wan0, priority: 1, externalIP: 203.0.113.9,"
+    first += " sourceAddresses: [10.1.0.0/16], excludeAddresses: [10.1.2.0/24]}"
+    made = assembled(MASQUERADE, nat("servers", first))
+    assert sources(made) == {
+        "3:10.0.0.0/8": "home",
+        "3:10.1.0.0/16": "servers",
+        "3:10.1.2.0/24": "home",
+    }
+
+
+def test_declared_ports_and_mirrors() -> None:
+    mappings = """
+    - {protocol: tcp, externalPort: 80, internalIP: 10.0.0.10, internalPort: 8080}
+    - {protocol: udp, externalPort: "7000-7002", internalIP: 10.0.0.11, internalPort: 9000}
+"""
+    alone = assembled(nat("web", DNAT + mappings))
+    inward = {
+        "6 203.0.113.1:80": "10.0.0.10:8080",
+        "17 203.0.113.1:7000": "10.0.0.11:9000",
+        "17 203.0.113.1:7001": "10.0.0.11:9001",
+        "17 203.0.113.1:7002": "10.0.0.11:9002",
+    }
+    assert ports(alone, NatWay.NAT_IN) == inward
+    assert ports(alone, NatWay.NAT_OUT) == {}
+    both = assembled(nat("web", DNAT + mappings), MASQUERADE)
+    assert ports(both, NatWay.NAT_OUT)["6 10.0.0.10:8080"] == "203.0.113.1:80"
+    elsewhere = MASQUERADE.replace("masquerade,", "snat, externalIP: 203.0.113.9,")
+    assert ports(assembled(nat("web", DNAT + mappings), elsewhere), NatWay.NAT_OUT) == {}
+
+
+def test_full_is_one_address_for_another_unless_somebody_comes_first() -> None:
+    full = "{type: full, interface: wan0, externalIP: 203.0.113.1, sourceAddresses: [10.0.0.5]}"
+    made = assembled(nat("dmz", full))
+    assert ports(made, NatWay.NAT_IN) == {"0 203.0.113.1:0": "10.0.0.5:0"}
+    assert ports(made, NatWay.NAT_OUT) == {"0 10.0.0.5:0": "203.0.113.1:0"}
+    assert sources(made) == {"3:10.0.0.5/32": "dmz"}
+    first = MASQUERADE.replace("wan0,", "wan0, priority: 1,")
+    assert ports(assembled(nat("dmz", full), first), NatWay.NAT_OUT) == {}
+
+
+def test_without_tracking_ports_lead_both_ways() -> None:
+    mapping = "    - {protocol: tcp, externalPort: 80, internalIP: 10.0.0.10}\n"
+    made = assembled(nat("web", DNAT + mapping + "  enableTracking: false"))
+    assert ports(made, NatWay.NAT_OUT) == {"6 10.0.0.10:80": "203.0.113.1:80"}
+    flags = {int(read(abi.NAT_PORT4, v)["flags"][0]) for v in held(made, "nat_ports4").values()}
+    assert flags == {NatPortFlag.NAT_STATELESS}
+    programs = [p for p in made.lowered.objects.values() if isinstance(p, Program)]
+    assert {dict(p.constants)["nat_has_stateless"] for p in programs} == {1}
+
+
+BALANCED = (
+    DNAT
+    + """
+    - protocol: tcp
+      externalPort: 443
+      backends:
+        - {internalIP: 10.0.0.10, internalPort: 8443, weight: 0}
+        - {internalIP: 10.0.0.11}
+"""
+)
+
+
+def test_a_drained_backend_keeps_its_flows_and_gets_no_new_ones() -> None:
+    made = assembled(nat("web", BALANCED))
+    table = next(
+        t
+        for t in made.lowered.objects.values()
+        if isinstance(t, Table) and "nat_backends4" in t.path
+    )
+    assert table.content is not None
+    slots = np.frombuffer(table.content(), np.dtype(abi.NAT_BACKEND4))
+    assert {(str(ip_address(int(s["address"]))), int(s["port"])) for s in slots} == {
+        ("10.0.0.11", 443)
+    }
+    members = [read(abi.NAT_MEMBER4, key) for key in held(made, "nat_members4")]
+    assert {int(member["port"][0]) for member in members} == {443, 8443}
+
+
+def test_without_an_address_nothing_leaves_and_the_status_says_so() -> None:
+    made = assembled(MASQUERADE, interfaces=(replace(WAN, addresses=(OUT6,)), LAN))
+    said = note(made, "home")
+    assert said is not None
+    assert said.reason == "NoAddress"
+    assert sources(made) == {"3:10.0.0.0/8": "home"}
+    assert read(abi.NAT_POLICY, *held(made, "nat_policies").values())["external4"][0] == 0
+
+
+def test_state_stays_when_the_interface_goes_and_numbers_when_it_returns() -> None:
+    def state(made: Assembled) -> set[str]:
+        maps = (found for found in made.lowered.objects.values() if isinstance(found, Map))
+        return {found.path for found in maps if found.family == f"state/_nat/{found.label[5:]}"}
+
+    there, gone = assembled(MASQUERADE), assembled(MASQUERADE, interfaces=(LAN,))
+    back = assembled(MASQUERADE, interfaces=(replace(WAN, index=9), LAN))
+    assert {path.split("/")[2] for path in state(there)} >= {"nat_flows4", "nat_ends4", "nat_stats"}
+    assert state(there) == state(gone)
+    missing = note(gone, "home")
+    assert missing is not None
+    assert missing.reason == "InterfaceMissing"
+    assert there.nats.rules.keys() == back.nats.rules.keys()
+
+
+def test_any_source_is_of_ipv6_where_there_is_an_address_for_it() -> None:
+    anyone = nat("home", "{type: masquerade, interface: wan0}")
+    assert held(assembled(anyone), "nat_sources6")
+    only4 = assembled(anyone, interfaces=(replace(WAN, addresses=(OUT4,)), LAN))
+    assert not held(only4, "nat_sources6")
+    assert note(only4, "home") is None
+
+
+def test_the_fast_path_stays_away_from_outside_interfaces() -> None:
+    judged = nat(
+        "all",
+        "{policyType: filtering, selector: {interfaces: [wan0, lan0]}, ingress: []}",
+        "EBPFNetworkPolicy",
+    )
+    made = assembled(MASQUERADE, judged, features=Features(True, FastPath.XDP))
+    found = [a for a in made.lowered.objects.values() if isinstance(a, Attachment)]
+    assert {a.interface for a in found if a.hook is Hook.XDP} <= {"lan0"}
+
+
+def test_what_stands_beside_it_is_said() -> None:
+    rivals = (Rival("ip nat post", "wan0"), Rival("ip nat other", "lan0"))
+    made = assembled(MASQUERADE, rivals=rivals, forwards={4: False, 6: True})
+    about = ResourceId("EBPFNATPolicy", "default", "home")
+    (warning,) = made.lowered.warnings[about]
+    assert (warning.type, warning.reason) == (ConditionType.CONFLICTED, "OtherTranslation")
+    assert "ip nat post" in warning.message
+    assert any("ip_forward is 0" in remark for remark in made.lowered.remarks[about])
+
+
+def test_a_network_policy_translates_at_the_interfaces_of_its_selector() -> None:
+    spec = "{policyType: nat, selector: {interfaces: ['wan*']}, nat: {type: masquerade}}"
+    made = assembled(nat("home", spec, "EBPFNetworkPolicy"))
+    assert sources(made) == {"3:0.0.0.0/0": "home"}
+
+
+def test_tables_are_made_once() -> None:
+    store = NatStore()
+    assembled(MASQUERADE, store=store)
+    first = store.newest
+    assembled(MASQUERADE, store=store)
+    assert store.newest is first
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    # RFC 6296, appendix: FD01:0203:0405::/48 and 2001:0DB8:0001::/48.
+    [("fd01:203:405::", "2001:db8:1::", 0xD54F), ("2001:db8:1::", "2001:db8:1::", 0)],
+)
+def test_the_adjustment_keeps_the_checksum(old: str, new: str, expected: int) -> None:
+    assert adjustment(IPv6Address(old), IPv6Address(new)) == expected
+
+
+def test_prefixes_both_ways() -> None:
+    spec = "{type: npt66, interface: wan0, externalIP: '2001:db8:1::',"
+    made = assembled(nat("site", spec + " sourceAddresses: ['fd01:203:405::/48']}"))
+    found = {}
+    for key, value in held(made, "nat_prefixes6").items():
+        record, becomes = read(abi.NAT_PREFIX_KEY, key), read(abi.NAT_PREFIX, value)
+        assert record["prefix_bits"][0] == 64 + 48
+        found[int(record["way"][0])] = (becomes["prefix"].tobytes()[:6], becomes["adjustment"][0])
+    outer, inner = IPv6Address("2001:db8:1::").packed[:6], IPv6Address("fd01:203:405::").packed[:6]
+    assert found == {NatWay.NAT_OUT: (outer, 0xD54F), NatWay.NAT_IN: (inner, 0x2AB0)}
