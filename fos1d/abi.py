@@ -934,12 +934,14 @@ KNOBS: dict[str, dict[str, Knob]] = {
         "nat_generation": Knob(4, 1, "the version of the rules and addresses"),
         "nat_has_mirrors": Knob(4, 1, "1 if nat_ports has entries of way OUT"),
         "nat_has_stateless": Knob(4, 1, "1 if some port in nat_ports is rewritten without state"),
+        "nat_unmarked": Knob(4, 1, "1 if tc_index is lost between the hooks of inside interfaces"),
     },
     "tc_nat6": {
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
         "nat_generation": Knob(4, 1, "the version of the rules and addresses"),
         "nat_has_mirrors": Knob(4, 1, "1 if nat_ports has entries of way OUT"),
         "nat_has_stateless": Knob(4, 1, "1 if some port in nat_ports is rewritten without state"),
+        "nat_unmarked": Knob(4, 1, "1 if tc_index is lost between the hooks of inside interfaces"),
     },
     "tc_policy": {
         "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),

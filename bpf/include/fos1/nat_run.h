@@ -12,6 +12,9 @@
 FOS1_CONFIG(u32, link_header_bytes,
 	    "bytes before the network header: 14, or 0 on a bare IP link");
 
+FOS1_CONFIG(u32, nat_unmarked,
+	    "1 if tc_index is lost between the hooks of inside interfaces");
+
 enum nat_run_number {
 	/* Not a verdict: the quick way says nothing. */
 	NAT_UNKNOWN = -2,
@@ -132,8 +135,9 @@ static __always_inline int nat_begin_any(struct __sk_buff *skb,
 	if (nat->interface)
 		return nat->way == FOS1_NAT_OUT ? NAT_OF(nat_begin_out)(skb)
 						: NAT_OF(nat_begin_in)(skb);
-	return nat->way == FOS1_NAT_OUT ? NAT_OF(nat_end_turn)(skb)
-					: NAT_OF(nat_begin_turn)(skb);
+	if (nat->way == FOS1_NAT_IN)
+		return NAT_OF(nat_begin_turn)(skb);
+	return nat_unmarked ? TC_ACT_UNSPEC : NAT_OF(nat_end_turn)(skb);
 }
 
 /* Whether what comes in at an inside interface is for an outside address. */
@@ -195,6 +199,11 @@ static __always_inline int nat_cross(struct __sk_buff *skb, u32 way)
 	return nat_run(skb, way, skb->ifindex);
 }
 
+static __always_inline bool nat_is_turned(const struct __sk_buff *skb)
+{
+	return nat_unmarked || skb->tc_index == FOS1_NAT_TURNED;
+}
+
 /* At an inside interface. Of what leaves, only what came in for an outside
  * address is looked at, and what the router sends, for errors.
  */
@@ -202,7 +211,7 @@ static __always_inline int nat_turn(struct __sk_buff *skb, u32 way)
 {
 	if (skb->protocol != bpf_htons(NAT_ETHER_TYPE) ||
 	    (way == FOS1_NAT_OUT && skb->ingress_ifindex &&
-	     skb->tc_index != FOS1_NAT_TURNED))
+	     !nat_is_turned(skb)))
 		return TC_ACT_UNSPEC;
 	return nat_run(skb, way, 0);
 }

@@ -1,0 +1,439 @@
+"""NAT's programs with rules of a test's own, run packet by packet by BPF_PROG_TEST_RUN.
+
+Packets are made and read here, naively and without looking at bpf/: every checksum of every
+packet that comes out is computed anew, those of quoted packets too.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import numpy as np
+
+from fos1d import abi
+from fos1d.kernel import bpf, contents
+from fos1d.kernel.bpf import Fd
+from fos1d.kernel.libbpf import call
+from fos1d.kernel.port import RealKernel
+from fos1d.kinds.program_lower import map_of_shape
+from fos1d.model.objects import BuiltIn, Entries, Hook, KernelObject, Map, Program, key_of
+from fos1d.model.pins import program_family, state_family
+from fos1d.plan.actions import Plan
+from tests import frames as f
+from tests.contract import reconcile_once
+from tests.kernel.policy_rig import TC_NEXT, TC_SHOT, Runner
+
+OUTSIDE_IF, INSIDE_IF = 1, 1
+POLICY, OTHER_POLICY = 77, 78
+FORWARDED_FROM = 36
+CHECKSUM_AT = {f.TCP: 16, f.UDP: 6, f.ICMP: 2, f.ICMPV6: 2, 136: 6, 33: 6}
+TIMES = {
+    "udp_s": 300,
+    "tcp_established_s": 7440,
+    "tcp_transitory_s": 240,
+    "icmp_s": 60,
+    "other_s": 600,
+}
+HOOKS = {
+    "in": Hook.TC_INGRESS,
+    "out": Hook.TC_EGRESS,
+    "turn_in": Hook.TC_INGRESS,
+    "turn_out": Hook.TC_EGRESS,
+}
+OF_THESE_RULES = ("policies", "sources", "ports", "backends", "members", "outsides", "prefixes")
+
+
+def record(kind: abi.Record, **fields: Any) -> bytes:
+    """Return a record of the ABI, other fields zero."""
+    made = np.zeros((), np.dtype(kind))
+    for name, value in fields.items():
+        made[name] = value
+    return made.tobytes()
+
+
+def words(address: str) -> Any:
+    """Return an address as the ABI has it: one number, or four."""
+    parsed = ip_address(address)
+    if parsed.version == 4:
+        return int(parsed)
+    return list(struct.unpack("!4I", parsed.packed))
+
+
+# Packets
+
+
+def rfc1071(data: bytes) -> int:
+    """Return the Internet checksum."""
+    data += b"\0" * (len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def transport_sum(source: bytes, dest: bytes, protocol: int, content: bytes) -> int:
+    """Return the checksum over content and pseudo-header, if the protocol has one."""
+    pseudo = source + dest + struct.pack("!II", len(content), protocol)
+    return rfc1071((b"" if protocol == f.ICMP else pseudo) + content)
+
+
+def packet(
+    source: str,
+    dest: str,
+    protocol: int,
+    content: bytes,
+    fragment: int = 0,
+    number: int = 7,
+    whole: bytes | None = None,
+    unsummed: bool = False,
+) -> bytes:
+    """Return a packet whose checksums are right.
+
+    `fragment` is the field of flags and offset as IPv4 has it; then `whole` is what the first
+    fragment's checksum covers.
+    """
+    ends = [ip_address(end).packed for end in (source, dest)]
+    at = CHECKSUM_AT.get(protocol)
+    if at is not None and not fragment & 0x1FFF and not unsummed:
+        whole = whole or content
+        right = transport_sum(*ends, protocol, whole[:at] + b"\0\0" + whole[at + 2 :])
+        if protocol == f.UDP:
+            right = right or 0xFFFF
+        content = content[:at] + right.to_bytes(2, "big") + content[at + 2 :]
+    if ip_address(source).version == 6:
+        if fragment:
+            flags = (fragment & 0x1FFF) << 3 | bool(fragment & 0x2000)
+            content = struct.pack("!BBHI", protocol, 0, flags, number) + content
+            protocol = f.FRAGMENT
+        return f.ipv6(source, dest, protocol, content)
+    made = f.ipv4(source, dest, protocol, content, fragment=fragment)
+    made = made[:4] + number.to_bytes(2, "big") + made[6:]
+    return made[:10] + rfc1071(made[:20]).to_bytes(2, "big") + made[12:]
+
+
+def is_v6(address: str) -> bool:
+    """Tell an IPv6 address."""
+    return ":" in address
+
+
+def udp(source: str, sport: int, dest: str, dport: int, payload: bytes = b"odd") -> bytes:
+    """Return a datagram, of an odd length unless told."""
+    return packet(source, dest, f.UDP, f.udp(sport, dport, payload))
+
+
+def tcp(source: str, sport: int, dest: str, dport: int, flags: int = f.SYN) -> bytes:
+    """Return a segment."""
+    return packet(source, dest, f.TCP, f.tcp(sport, dport, flags, b"x"))
+
+
+def ping(source: str, dest: str, number: int, is_answer: bool = False) -> bytes:
+    """Return an echo request, or the answer."""
+    if is_v6(source):
+        return packet(source, dest, f.ICMPV6, f.icmp(129 if is_answer else 128, number, b"ab"))
+    return packet(source, dest, f.ICMP, f.icmp(0 if is_answer else 8, number, b"ab"))
+
+
+def error(source: str, dest: str, quoted: bytes, kept: int | None = None) -> bytes:
+    """Return a destination unreachable that quotes so many bytes of a packet."""
+    kind, protocol = (1, f.ICMPV6) if is_v6(source) else (3, f.ICMP)
+    return packet(source, dest, protocol, f.icmp(kind, 0, quoted[:kept]))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A packet as a receiver reads it. Of ICMP queries the identifier is both ports."""
+
+    source: str
+    sport: int
+    dest: str
+    dport: int
+    protocol: int
+    content: bytes = field(default=b"", compare=False, repr=False)
+    quoted: Seen | None = None
+
+
+def read(data: bytes, is_quoted: bool = False, check: bool = True) -> Seen:
+    """Read a packet, and check every checksum that can be."""
+    if data[0] >> 4 == 4:
+        assert rfc1071(data[:20]) == 0
+        ends, protocol = (data[12:16], data[16:20]), data[9]
+        flags = int.from_bytes(data[6:8], "big")
+        content = data[20:]
+        size = int.from_bytes(data[2:4], "big") - 20
+        is_later, is_part = bool(flags & 0x1FFF), bool(flags & 0x3FFF)
+    else:
+        ends, protocol, content = (data[8:24], data[24:40]), data[6], data[40:]
+        size = int.from_bytes(data[4:6], "big")
+        is_later = is_part = False
+        if protocol == f.FRAGMENT:
+            flags = int.from_bytes(content[2:4], "big")
+            is_later, is_part = bool(flags & 0xFFF8), bool(flags & 0xFFF9)
+            protocol, content = content[0], content[8:]
+            size -= 8
+    source, dest = (str(ip_address(end)) for end in ends)
+    if is_later:
+        return Seen(source, 0, dest, 0, protocol, content)
+    at = CHECKSUM_AT.get(protocol)
+    whole = len(content) >= size and not is_part
+    if check and whole and at is not None and (protocol != f.UDP or content[6:8] != b"\0\0"):
+        assert transport_sum(*ends, protocol, content[:size]) == 0
+    sport, dport = struct.unpack("!HH", content[:4])
+    quoted = None
+    if protocol in (f.ICMP, f.ICMPV6):
+        sport = dport = int.from_bytes(content[4:6], "big")
+        if not is_quoted and content[0] in ((3, 11, 12) if protocol == f.ICMP else (1, 2, 3, 4)):
+            quoted = read(content[8:], is_quoted=True)
+    elif protocol not in (f.TCP, f.UDP):
+        sport = dport = 0
+    return Seen(source, sport, dest, dport, protocol, content, quoted)
+
+
+# Rules
+
+
+@dataclass
+class Rules:
+    """What the daemon would write. Interface and policy are the first where not told."""
+
+    policies: dict[int, dict[str, Any]] = field(default_factory=dict)
+    sources: list[tuple[str, int]] = field(default_factory=list)
+    ports: list[tuple[str, str, int, int, dict[str, Any]]] = field(default_factory=list)
+    backends: list[list[tuple[str, int]]] = field(default_factory=list)
+    members: list[tuple[int, str, int]] = field(default_factory=list)
+    outsides: list[tuple[str, int]] = field(default_factory=list)
+    prefixes: list[tuple[str, str, str, int]] = field(default_factory=list)
+
+
+class Nat:
+    """The programs of one family under some rules."""
+
+    def __init__(self, kernel: RealKernel, family: int, rules: Rules, generation: int = 1) -> None:
+        self.kernel, self.family = kernel, family
+        self.object = f"tc_nat{family}"
+        self.runners: dict[str, Runner] = {}
+        self.put(rules, generation)
+
+    def put(self, rules: Rules, generation: int) -> None:
+        """Load rules and programs; flows, ends and counters stay."""
+        tables = dict(self._tables(rules))
+        self.maps = {}
+        for name, shape in abi.MAPS[self.object].items():
+            owner = f"_v{generation}" if self._plain(name) in OF_THESE_RULES else "_nat"
+            made = map_of_shape(state_family(owner, name), name, shape)
+            if self._plain(name) == "backends":
+                made = replace(made, max_entries=max(1, 1021 * len(rules.backends)))
+            self.maps[name] = made
+        wanted: list[KernelObject] = [*self.maps.values()]
+        for name, rows in tables.items():
+            if rows:
+                wanted.append(self._entries(name, b"".join(sorted(rows))))
+        knobs = {
+            "link_header_bytes": 14,
+            "nat_generation": generation,
+            "nat_unmarked": 1,
+            "nat_has_mirrors": int(any(p[0] == "out" for p in rules.ports)),
+            "nat_has_stateless": int(
+                bool(rules.prefixes) or any(p[4].get("flags", 0) & 1 for p in rules.ports)
+            ),
+        }
+        programs = {way: self._program(way, generation, knobs) for way in HOOKS}
+        wanted += programs.values()
+        assert reconcile_once(self.kernel, {key_of(obj): obj for obj in wanted}) == Plan()
+        self.runners = {w: Runner(self.kernel.bpffs.open(p.path)) for w, p in programs.items()}
+
+    def _plain(self, name: str) -> str:
+        return name.removeprefix("nat_").rstrip("46")
+
+    def _named(self, plain: str) -> str:
+        return next(name for name in self.maps_of if self._plain(name) == plain)
+
+    @property
+    def maps_of(self) -> Iterable[str]:
+        """The names of the object's maps."""
+        return abi.MAPS[self.object]
+
+    def _entries(self, name: str, packed: bytes) -> Entries:
+        found: Map = self.maps[name]
+        return Entries(found.path, found.key_bytes, found.value_bytes, packed, exclusive=True)
+
+    def _tables(self, rules: Rules) -> Iterator[tuple[str, list[bytes]]]:
+        def kind(name: str) -> abi.Record:
+            made: abi.Record = getattr(abi, name.replace("#", str(self.family)))
+            return made
+
+        yield (
+            "nat_policies",
+            [
+                number.to_bytes(4, "little")
+                + record(abi.NAT_POLICY, **{"interface": OUTSIDE_IF, **TIMES, **values})
+                for number, values in rules.policies.items()
+            ],
+        )
+        yield (
+            self._named("sources"),
+            [
+                record(
+                    kind("NAT_SOURCE#"),
+                    prefix_bits=32 + ip_network(prefix).prefixlen,
+                    interface=OUTSIDE_IF,
+                    address=words(str(ip_network(prefix).network_address)),
+                )
+                + number.to_bytes(4, "little")
+                for prefix, number in rules.sources
+            ],
+        )
+        yield (
+            self._named("ports"),
+            [
+                record(
+                    kind("NAT_PORT#_KEY"),
+                    interface=OUTSIDE_IF,
+                    address=words(address),
+                    port=port,
+                    protocol=protocol,
+                    way=int(way == "in"),
+                )
+                + record(kind("NAT_PORT#"), **{"policy": POLICY, **value})
+                for way, address, port, protocol, value in rules.ports
+            ],
+        )
+        slots = [slot for table in rules.backends for slot in table]
+        yield (
+            self._named("backends"),
+            [
+                struct.pack("=I", n)
+                + record(kind("NAT_BACKEND#"), address=words(address), port=port)
+                for n, (address, port) in enumerate(slots)
+            ],
+        )
+        yield (
+            self._named("members"),
+            [
+                record(kind("NAT_MEMBER#"), table=table, address=words(address), port=port)
+                + b"\1\0\0\0"
+                for table, address, port in rules.members
+            ],
+        )
+        yield (
+            self._named("outsides"),
+            [
+                record(kind("NAT_OUTSIDE#"), address=words(address)) + number.to_bytes(4, "little")
+                for address, number in rules.outsides
+            ],
+        )
+        if self.family == 6:
+            yield "nat_prefixes6", [self._prefix(*row) for row in rules.prefixes]
+
+    def _prefix(self, way: str, old: str, new: str, adjustment: int) -> bytes:
+        bits = ip_network(old).prefixlen
+        return record(
+            abi.NAT_PREFIX_KEY,
+            prefix_bits=64 + bits,
+            interface=OUTSIDE_IF,
+            way=int(way == "in"),
+            address=words(str(ip_network(old).network_address)),
+        ) + record(
+            abi.NAT_PREFIX,
+            prefix=words(str(ip_network(new).network_address)),
+            bits=bits,
+            policy=POLICY,
+            adjustment=adjustment,
+        )
+
+    def _program(self, way: str, generation: int, knobs: dict[str, int]) -> Program:
+        bound = tuple(sorted((name, found.path) for name, found in self.maps.items()))
+        return Program(
+            program_family("_nat"),
+            f"{way}{generation}",
+            frozenset(path for _, path in bound),
+            HOOKS[way],
+            BuiltIn(self.object, f"fos1_{self.object}_{way}"),
+            tuple(sorted(knobs.items())),
+            bound,
+        )
+
+    # Packets through hooks
+
+    def out(self, sent: bytes, own: bool = False) -> Seen | None:
+        """Let a packet leave by the outside interface; None: it was dropped."""
+        return self._see(self._run("out", sent, 0 if own else 2))
+
+    def come(self, sent: bytes) -> Seen | None:
+        """Let a packet come in by the outside interface."""
+        return self._see(self._run("in", sent, 0))
+
+    def turn(self, sent: bytes, own: bool = False) -> Seen | None:
+        """Let a packet come in by an inside interface and leave by one."""
+        arrived = sent if own else self._run("turn_in", sent, 0)
+        if arrived is None:
+            return None
+        return self._see(self._run("turn_out", arrived, 0 if own else 2))
+
+    def _see(self, data: bytes | None) -> Seen | None:
+        return None if data is None else read(data)
+
+    def _run(self, way: str, sent: bytes, came_by: int) -> bytes | None:
+        runner = self.runners[way]
+        struct.pack_into("=I", runner.context, FORWARDED_FROM, came_by)
+        ran = runner.run(f.ethernet(sent), OUTSIDE_IF)
+        if ran.verdict == TC_SHOT:
+            return None
+        assert ran.verdict == TC_NEXT
+        assert ran.frame[:14] == f.ethernet(sent)[:14]
+        return ran.frame[14:]
+
+    # Tables
+
+    def open(self, name: str) -> Fd:
+        """Open a map by its name."""
+        return self.kernel.bpffs.open(self.maps[name].path)
+
+    def rows(self, plain: str) -> list[tuple[Any, Any]]:
+        """Return the keys and values of nat_flows or nat_ends."""
+        kind = getattr(abi, f"NAT_{plain[:-1].upper()}{self.family}")
+        key_kind = getattr(abi, f"NAT_{plain[:-1].upper()}{self.family}_KEY")
+        with self.open(self._named(plain)) as fd:
+            found = dict(contents.read_whole(fd, bpf.map_info(fd)))
+        return [
+            (np.frombuffer(k, np.dtype(key_kind))[0], np.frombuffer(v, np.dtype(kind))[0])
+            for k, v in sorted(found.items())
+        ]
+
+    def lose(self, plain: str, which: Callable[[Any], bool]) -> None:
+        """Delete the entries of some keys."""
+        keys = [key.tobytes() for key, _ in self.rows(plain) if which(key)]
+        with self.open(self._named(plain)) as fd:
+            contents.delete_entries(fd, bpf.map_info(fd), keys)
+
+    def age(self, seconds: float) -> None:
+        """Let flows and ends grow older."""
+        by = int(seconds * 1e9)
+        for plain in ("flows", "ends"):
+            with self.open(self._named(plain)) as fd:
+                for key, value in self.rows(plain):
+                    older = np.array(value).copy()
+                    for name in ("until_ns", "fresh_ns"):
+                        if name in (older.dtype.names or ()):
+                            older[name] = max(1, int(older[name]) - by)
+                    call(
+                        "bpf_map_update_elem",
+                        fd.number,
+                        key.tobytes(),
+                        older.tobytes(),
+                        0,
+                        what="age",
+                    )
+
+    def counts(self, policy: int = POLICY) -> dict[str, int]:
+        """Return a policy's counters."""
+        kind = np.dtype(abi.NAT_STAT)
+        with self.open("nat_stats") as fd:
+            found = dict(contents.read_raw(fd, bpf.map_info(fd)))
+        if policy.to_bytes(4, "little") not in found:
+            return dict.fromkeys(kind.names or (), 0)
+        stats = np.frombuffer(found[policy.to_bytes(4, "little")], kind)
+        return {name: int(stats[name].sum()) for name in kind.names or ()}
