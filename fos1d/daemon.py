@@ -26,9 +26,10 @@ from fos1d.kinds.admission import Admission
 from fos1d.model.identity import ResourceId
 from fos1d.model.packet import LoggedPacket
 from fos1d.narration import is_news, narrate, remarks_by_resource, revision_of, world_after
+from fos1d.nat_inquiry import flush_translations, translations
 from fos1d.reconcile import Memory, PassReport, enforce, read
 from fos1d.report.api import ApiServer
-from fos1d.report.desk import Details, PlanView, Revision
+from fos1d.report.desk import Details, NatAnswer, NatQuery, PlanView, Revision
 from fos1d.report.details import DetailFiles
 from fos1d.report.events import Event, Events, EventType
 from fos1d.report.explanation import Explanation, Question
@@ -325,7 +326,8 @@ class Daemon:
         status = self._world.resources.get(identity)
         if status is None:
             return Details()
-        return details_of(status, self._kernel.bpffs, self._memory.policy_view)
+        memory = self._memory
+        return details_of(status, self._kernel.bpffs, memory.policy_view, memory.nat_view)
 
     def history(self) -> Sequence[Revision]:
         """Return the revisions, newest first."""
@@ -356,6 +358,14 @@ class Daemon:
         work = self._wakes.submit(lambda: explain(question, self._memory, self._kernel))
         explanation: Explanation = work.result(timeout_s)
         return explanation
+
+    def translations(self, query: NatQuery) -> NatAnswer:
+        """List sessions and bindings."""
+        return translations(query, self._kernel.bpffs, self._memory.nat_view)
+
+    def flush_translations(self, query: NatQuery) -> NatAnswer:
+        """Forget sessions and bindings."""
+        return flush_translations(query, self._kernel.bpffs, self._memory.nat_view)
 
     def suspend(self, seconds: float | None) -> World:
         """Stop making passes, for a while or until resumed."""

@@ -39,7 +39,7 @@ class Housekeeping:
         """Whether a pass, after which this is the version of all translations, has left flows
         and ends of addresses that are gone."""
         before, self._translations = self._translations, translations
-        return before != translations and bool(before)
+        return before != translations
 
     def _flows(self) -> None:
         if has_flows(self.kernel.bpffs):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +14,7 @@ from fos1d.kernel import bpf, contents
 from fos1d.kernel.bpf import Fd, MapInfo
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.model.pins import SHARED_NAT, STATE, state_family
+from fos1d.model.translated import NatUse
 
 Records: TypeAlias = npt.NDArray[np.void]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -85,14 +85,6 @@ def own_ends(keys: Records, values: Records) -> Mask:
 
 
 # Sums
-
-
-@dataclass(frozen=True, slots=True)
-class NatUse:
-    """What a policy at an interface uses: living flows, and its ports by protocol."""
-
-    flows: int = 0
-    ports: Mapping[int, int] = field(default_factory=dict)
 
 
 def usage(bpffs: Bpffs, now_ns: int) -> dict[int, NatUse]:
