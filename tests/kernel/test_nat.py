@@ -2,93 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from fos1d import abi
 from fos1d.kernel.port import RealKernel
 from tests import frames as f
-from tests.kernel.nat_rig import POLICY, Nat, Rules, packet, ping, tcp, udp, words
+from tests.kernel.nat_places import (
+    ADDRESS,
+    ANY,
+    DROPPED,
+    PORT,
+    V4,
+    V6,
+    Place,
+    declared,
+    dest,
+    full,
+    masquerade,
+    source,
+)
+from tests.kernel.nat_rig import POLICY, Nat, packet, ping, tcp, udp, words
 
 pytestmark = pytest.mark.kernel
-
-PORT, ADDRESS, ANY = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Place:
-    """Who is where, in one family."""
-
-    family: int
-    inside: str
-    second: str
-    far: str
-    other: str
-    outside: str
-    stranger: str
-    prefix: str
-
-
-V4 = Place(
-    4,
-    "10.0.0.7",
-    "10.0.0.8",
-    "192.0.2.9",
-    "192.0.2.10",
-    "203.0.113.1",
-    "172.16.0.1",
-    "10.0.0.0/8",
-)
-V6 = Place(
-    6,
-    "fd00::7",
-    "fd00::8",
-    "2001:db8:9::9",
-    "2001:db8:9::a",
-    "2001:db8::1",
-    "2001:db8:5::1",
-    "fd00::/8",
-)
-
-
-@pytest.fixture
-def kernel(bpffs: Path) -> Iterator[RealKernel]:
-    """The kernel, on a folder of its own."""
-    made = RealKernel(bpffs)
-    yield made
-    made.close()
-
-
-@pytest.fixture(params=[V4, V6], ids=["v4", "v6"])
-def at(request: pytest.FixtureRequest) -> Place:
-    """Each family."""
-    place: Place = request.param
-    return place
-
-
-def masquerade(at: Place, **policy: int) -> Rules:
-    """Return the rules by which the inside has one outside address."""
-    name = f"external{at.family}"
-    rule = {name: words(at.outside), "flags": 1, **policy}
-    return Rules({POLICY: rule}, [(at.prefix, POLICY)], outsides=[(at.outside, POLICY)])
-
-
-def source(nat: Nat, sent: bytes, own: bool = False) -> tuple[str, int]:
-    """Send a packet out; return the source that it has then."""
-    seen = nat.out(sent, own)
-    return (seen.source, seen.sport) if seen else ("dropped", 0)
-
-
-def dest(nat: Nat, sent: bytes) -> tuple[str, int]:
-    """Let a packet come in; return the destination that it has then."""
-    seen = nat.come(sent)
-    return (seen.dest, seen.dport) if seen else ("dropped", 0)
-
-
-DROPPED = ("dropped", 0)
 
 
 def test_a_port_is_kept_and_the_answer_comes_back(kernel: RealKernel, at: Place) -> None:
@@ -261,15 +198,6 @@ def test_each_entry_restores_the_other(kernel: RealKernel, at: Place, lost: abi.
 # Declared ports
 
 
-def declared(at: Place, port: int, *value: tuple[str, int], **more: int) -> Rules:
-    """Return masquerade and one declared port."""
-    rules = masquerade(at)
-    address, inside_port = value[0]
-    given = {"address": words(address), "port": inside_port, **more}
-    rules.ports.append(("in", at.outside, port, f.TCP, given))
-    return rules
-
-
 def test_a_declared_port(kernel: RealKernel, at: Place) -> None:
     nat = Nat(kernel, at.family, declared(at, 80, (at.inside, 8080)))
     assert dest(nat, tcp(at.far, 4000, at.outside, 80)) == (at.inside, 8080)
@@ -312,16 +240,6 @@ def test_backends(kernel: RealKernel, at: Place) -> None:
     nat.put(replace(drained, members=rules.members[:1]), generation=3)
     for port in clients:
         assert dest(nat, tcp(at.far, port, at.outside, 80, f.ACK)) == ends[0]
-
-
-def full(at: Place, flags: int = 0) -> Rules:
-    """Return the rules of one address for another, both ways."""
-    rules = masquerade(at)
-    rules.ports = [
-        ("in", at.outside, 0, 0, {"address": words(at.inside), "flags": flags}),
-        ("out", at.inside, 0, 0, {"address": words(at.outside), "flags": flags}),
-    ]
-    return rules
 
 
 @pytest.mark.parametrize("flags", [0, 1])
