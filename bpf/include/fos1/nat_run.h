@@ -6,6 +6,7 @@
 #define FOS1_NAT_RUN_H
 
 #include <fos1/nat_error.h>
+#include <fos1/nat_hold.h>
 #include <fos1/nat_own.h>
 #include <fos1/nat_turn.h>
 
@@ -164,6 +165,8 @@ static __always_inline int nat_slow(struct __sk_buff *skb, u32 way,
 		return TC_ACT_UNSPEC;
 	if (!interface && way == FOS1_NAT_IN && !nat_is_for_outside(nat))
 		return TC_ACT_UNSPEC;
+	if (nat_orders(skb, nat))
+		return TC_ACT_SHOT;
 	if (nat->parsed == PARSED_IP && is_icmp_error(&nat->packet))
 		return NAT_OF(nat_translate_error)(skb);
 	if (way == FOS1_NAT_IN && !nat_concerns(&nat->packet))
