@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from fos1d.kernel import nat_list
 from fos1d.kernel.bpffs import Bpffs
@@ -15,7 +17,19 @@ from fos1d.model.packet import NAMES
 from fos1d.model.translated import NatUse
 from fos1d.quantity import PortRange
 from fos1d.report.desk import NatAnswer, NatQuery, Translated
+from fos1d.report.explanation import RuleSaid
 
+Counted: TypeAlias = Mapping[int, Mapping[str, int]]
+
+# Counters of a policy that say why a packet was dropped.
+DROPPING = {
+    "filtered": "filtered: the far end has not been spoken to",
+    "exhausted": "exhausted: no outside port is free",
+    "limited": "limited: the policy has maxConnections already",
+    "full": "full: the table of flows has no room",
+    "refused": "refused: there is no outside address, or nothing that could begin a connection",
+    "unordered": "unordered: a fragment whose first one has not come",
+}
 # Where ports are looked for when no range is given (RFC 4787, REQ-3, and the inside's own).
 USUAL_PORTS = PortRange(1024, 65535)
 
@@ -44,6 +58,31 @@ def _translated(rule: NatRule, used: NatUse, counts: dict[str, int]) -> Translat
         ports.count,
         counts,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a translation said of a packet: which policy's it is, and why it was dropped."""
+
+    reason: str = ""
+    rules: tuple[RuleSaid, ...] = ()
+
+
+def translation_said(before: Counted, after: Counted, view: NatView) -> Said:
+    """Tell from a program's counters what it did with a packet."""
+    for number, counts in after.items():
+        earlier = before.get(number, {})
+        more = {name for name, count in counts.items() if count > earlier.get(name, 0)}
+        rule = view.rules.get(number)
+        if more and rule is not None:
+            reason = next((why for name, why in DROPPING.items() if name in more), "")
+            return Said(reason, (_rule_said(rule),))
+    return Said("it belongs to no translation")
+
+
+def _rule_said(rule: NatRule) -> RuleSaid:
+    kind = rule.translation.type
+    return RuleSaid(rule.policy, rule.interface, 0, "translate", kind, str(rule.origin))
 
 
 def translations(query: NatQuery, bpffs: Bpffs, view: NatView) -> NatAnswer:

@@ -113,6 +113,7 @@ class Ports:
         keys = records(
             PORT_KEY[version],
             count,
+            interface=rule.index,
             address=word(address),
             port=port + steps,
             protocol=protocol,
@@ -138,6 +139,7 @@ class Ports:
         for offset in range(mapping.external_port.count):
             key = records(
                 PORT_KEY[version],
+                interface=rule.index,
                 address=word(external),
                 port=mapping.external_port.first + offset,
                 protocol=PROTOCOLS[mapping.protocol],
