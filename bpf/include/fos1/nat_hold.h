@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Later fragments that come before their first, which alone tells the ports
- * (RFC 4787, REQ-14): they are kept until it comes. Then it and they are sent
- * to the hook once more, and now are in order.
+ * (RFC 4787, REQ-14): they are kept until it comes. Then each is sent to the
+ * hook once more, where its ports are known now.
  */
 #ifndef FOS1_NAT_HOLD_H
 #define FOS1_NAT_HOLD_H
@@ -41,7 +41,7 @@ struct {
 	__type(value, struct nat_held);
 } NAT_OF(nat_held) SEC(".maps");
 
-/* Room to make an entry in. */
+/* Room to make an entry in, or to keep the packet at hand. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -62,24 +62,48 @@ static __always_inline void nat_held_key(const struct __sk_buff *skb,
 	key->way = nat->way;
 }
 
+/* Copy the packet at hand; NULL if it is too long. */
+static __always_inline struct nat_held *nat_copy_packet(struct __sk_buff *skb,
+							const struct nat *nat)
+{
+	u32 first = 0, bytes = skb->len - nat->layout.network;
+	struct nat_held *copy;
+
+	copy = bpf_map_lookup_elem(&NAT_OF(nat_holding), &first);
+	asm volatile("" : "+r"(bytes));
+	if (!copy || !bytes || bytes > NAT_HELD_BYTES ||
+	    bpf_skb_load_bytes(skb, nat->layout.network, copy->data, bytes))
+		return NULL;
+	copy->bytes = bytes;
+	copy->since_ns = nat->now_ns;
+	return copy;
+}
+
+/* Make the packet at hand what was copied, from the network header on. */
+static __always_inline bool nat_become(struct __sk_buff *skb, u32 network,
+				       const struct nat_held *copy)
+{
+	u32 bytes = copy->bytes;
+
+	asm volatile("" : "+r"(bytes));
+	return bytes && bytes <= NAT_HELD_BYTES &&
+	       !bpf_skb_change_tail(skb, network + bytes, 0) &&
+	       !bpf_skb_store_bytes(skb, network, copy->data, bytes,
+				    BPF_F_RECOMPUTE_CSUM);
+}
+
 /* Keep the packet at hand; false if it is too long, or there are too many. */
 __noinline int NAT_OF(nat_hold)(struct __sk_buff *skb)
 {
 	struct nat *nat = nat_here();
 	struct nat_held_key key;
 	struct nat_held *held;
-	u32 first = 0, bytes;
 
-	held = bpf_map_lookup_elem(&NAT_OF(nat_holding), &first);
-	if (!nat || !held)
+	if (!nat)
 		return false;
-	bytes = skb->len - nat->layout.network;
-	asm volatile("" : "+r"(bytes));
-	if (!bytes || bytes > NAT_HELD_BYTES ||
-	    bpf_skb_load_bytes(skb, nat->layout.network, held->data, bytes))
+	held = nat_copy_packet(skb, nat);
+	if (!held)
 		return false;
-	held->bytes = bytes;
-	held->since_ns = nat->now_ns;
 	nat_held_key(skb, nat, &key);
 	for (u32 part = 0; part < NAT_HELD_PARTS; part++) {
 		key.part = part;
@@ -90,55 +114,48 @@ __noinline int NAT_OF(nat_hold)(struct __sk_buff *skb)
 	return false;
 }
 
-static __always_inline int nat_send_again(struct __sk_buff *skb, u32 way)
-{
-	return bpf_clone_redirect(skb, skb->ifindex,
-				  way == FOS1_NAT_IN ? BPF_F_INGRESS : 0);
-}
-
-/* Send a kept fragment, in place of the packet at hand. */
-static __always_inline void nat_send_held(struct __sk_buff *skb,
-					  const struct nat *nat,
+static __always_inline bool nat_is_recent(const struct nat *nat,
 					  const struct nat_held *held)
 {
 	const u64 life_ns = (u64)FRAGMENT_LIFE_S * FOS1_NS_PER_SECOND;
-	u32 at = nat->layout.network, bytes = held->bytes;
 
-	asm volatile("" : "+r"(bytes));
-	if (!bytes || bytes > NAT_HELD_BYTES ||
-	    nat->now_ns - held->since_ns > life_ns ||
-	    bpf_skb_change_tail(skb, at + bytes, 0) ||
-	    bpf_skb_store_bytes(skb, at, held->data, bytes,
-				BPF_F_RECOMPUTE_CSUM))
-		return;
-	nat_send_again(skb, nat->way);
+	return nat->now_ns - held->since_ns <= life_ns;
 }
 
-/* Send the first fragment at hand and those kept for it; false if there are
- * none. The first goes at the first that is found, before it is overwritten.
+/* Send what was kept for the first fragment at hand, which lends its own packet
+ * to each and then has it back; false if that fails. What is sent out passes
+ * this hook at once, and leaves its own traces in *nat.
  */
 __noinline int NAT_OF(nat_release)(struct __sk_buff *skb)
 {
+	struct nat_held *held, *own = NULL;
 	struct nat *nat = nat_here();
 	struct nat_held_key key;
-	struct nat_held *held;
-	u32 sent = 0;
+	u32 network, flags;
 
 	if (!nat)
 		return false;
+	network = nat->layout.network;
+	flags = nat->way == FOS1_NAT_IN ? BPF_F_INGRESS : 0;
 	nat_held_key(skb, nat, &key);
 	for (u32 part = 0; part < NAT_HELD_PARTS; part++) {
 		key.part = part;
 		held = bpf_map_lookup_elem(&NAT_OF(nat_held), &key);
 		if (!held)
 			continue;
-		if (!sent)
-			nat_send_again(skb, nat->way);
-		sent = 1;
-		nat_send_held(skb, nat, held);
-		bpf_map_delete_elem(&NAT_OF(nat_held), &key);
+		if (!own)
+			own = nat_copy_packet(skb, nat);
+		if (!own)
+			return true;
+		if (nat_is_recent(nat, held) &&
+		    nat_become(skb, network, held)) {
+			bpf_map_delete_elem(&NAT_OF(nat_held), &key);
+			bpf_clone_redirect(skb, skb->ifindex, flags);
+		} else {
+			bpf_map_delete_elem(&NAT_OF(nat_held), &key);
+		}
 	}
-	return sent;
+	return !own || nat_become(skb, network, own);
 }
 
 /* Whether a packet without ports would be NAT's. */
@@ -156,16 +173,22 @@ static __always_inline bool nat_may_concern(struct nat *nat)
 			     key->protocol));
 }
 
-/* Put fragments in order; true if the packet at hand goes no further. */
+/* Keep a later fragment of unknown ports, or send those that wait for a first
+ * one; false if the packet at hand goes no further.
+ */
 static __always_inline bool nat_orders(struct __sk_buff *skb, struct nat *nat)
 {
+	u32 way = nat->way, interface = nat->interface;
+
 	if (likely(!nat->packet.is_fragment) || nat->parsed != PARSED_IP ||
 	    !nat_may_concern(nat))
-		return false;
+		return true;
 	if (nat->packet.is_later_fragment)
-		return NAT_OF(nat_hold)(skb);
-	return (nat->layout.payload || !nat_has_port(nat->key.protocol)) &&
-	       NAT_OF(nat_release)(skb);
+		return !NAT_OF(nat_hold)(skb);
+	if (!nat->layout.payload && nat_has_port(nat->key.protocol))
+		return true;
+	return NAT_OF(nat_release)(skb) &&
+	       NAT_OF(nat_read_packet)(skb, way, interface);
 }
 
 #endif

@@ -153,6 +153,9 @@ static __always_inline void nat_fill_key(nat_flow_key *key,
 		key->dest_port = 0;
 }
 
+FOS1_CONFIG(u32, link_header_bytes,
+	    "bytes before the network header: 14, or 0 on a bare IP link");
+
 /* Read a packet at a hook; what came of it is in nat->parsed. Of a later
  * fragment, whose first was not seen, only the addresses are known.
  */
@@ -175,6 +178,24 @@ static __always_inline void nat_read(struct __sk_buff *skb, struct nat *nat,
 	if (nat->parsed == PARSED_IP && packet->is_fragment)
 		policy_fragment(packet, layout);
 	nat_fill_key(&nat->key, packet, nat->way);
+}
+
+/* Read the packet at a hook, so that it is the one at hand. Global, so that the
+ * verifier sees it once.
+ */
+__noinline int NAT_OF(nat_read_packet)(struct __sk_buff *skb, u32 way,
+				       u32 interface)
+{
+	struct nat *nat = nat_here();
+
+	if (!nat)
+		return false;
+	nat->way = way & 1;
+	nat->interface = interface;
+	nat->outside_interface = interface;
+	nat->is_own = nat->way == FOS1_NAT_OUT && !skb->ingress_ifindex;
+	nat_read(skb, nat, link_header_bytes);
+	return true;
 }
 
 /* Whether a message of ICMP is one for NAT; those between neighbours are not. */

@@ -10,9 +10,6 @@
 #include <fos1/nat_own.h>
 #include <fos1/nat_turn.h>
 
-FOS1_CONFIG(u32, link_header_bytes,
-	    "bytes before the network header: 14, or 0 on a bare IP link");
-
 FOS1_CONFIG(u32, nat_unmarked,
 	    "1 if tc_index is lost between the hooks of inside interfaces");
 
@@ -114,21 +111,6 @@ static __noinline int nat_quick(struct __sk_buff *skb, u32 way, u32 interface)
 	return TC_ACT_UNSPEC;
 }
 
-__noinline int NAT_OF(nat_read_packet)(struct __sk_buff *skb, u32 way,
-				       u32 interface)
-{
-	struct nat *nat = nat_here();
-
-	if (!nat)
-		return false;
-	nat->way = way & 1;
-	nat->interface = interface;
-	nat->outside_interface = interface;
-	nat->is_own = nat->way == FOS1_NAT_OUT && !skb->ingress_ifindex;
-	nat_read(skb, nat, link_header_bytes);
-	return true;
-}
-
 /* What has no flow. */
 static __always_inline int nat_begin_any(struct __sk_buff *skb,
 					 const struct nat *nat)
@@ -165,7 +147,7 @@ static __always_inline int nat_slow(struct __sk_buff *skb, u32 way,
 		return TC_ACT_UNSPEC;
 	if (!interface && way == FOS1_NAT_IN && !nat_is_for_outside(nat))
 		return TC_ACT_UNSPEC;
-	if (nat_orders(skb, nat))
+	if (!nat_orders(skb, nat))
 		return TC_ACT_SHOT;
 	if (nat->parsed == PARSED_IP && is_icmp_error(&nat->packet))
 		return NAT_OF(nat_translate_error)(skb);
