@@ -15,7 +15,7 @@ from fos1d.abi import NatBit, NatWay
 from fos1d.kernel import contents
 from fos1d.kernel.bpf import Fd, MapInfo
 from fos1d.kernel.bpffs import Bpffs
-from fos1d.kernel.nat_state import Mask, Records, ends, flows, own_ends, pinned
+from fos1d.kernel.nat_state import Mask, Records, ends, flows, in_rows, own_ends, pinned
 from fos1d.model.packet import TCP
 from fos1d.model.translated import Binding, Choice, Chosen, End, Ends, Session
 
@@ -147,7 +147,7 @@ def _in_network(addresses: Words, wanted: Ends) -> Mask:
         return np.zeros(len(addresses), np.bool_)
     mask = np.frombuffer(network.netmask.packed, ">u4")
     base = np.frombuffer(network.network_address.packed, ">u4")
-    found: Mask = ((addresses.reshape(len(addresses), -1) & mask) == base).all(axis=1)
+    found: Mask = ((in_rows(addresses) & mask) == base).all(axis=1)
     return found
 
 

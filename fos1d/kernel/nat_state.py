@@ -25,7 +25,6 @@ FLOW_KEY = {4: np.dtype(abi.NAT_FLOW4_KEY), 6: np.dtype(abi.NAT_FLOW6_KEY)}
 END = {4: np.dtype(abi.NAT_END4), 6: np.dtype(abi.NAT_END6)}
 END_KEY = {4: np.dtype(abi.NAT_END4_KEY), 6: np.dtype(abi.NAT_END6_KEY)}
 STAT, USAGE = np.dtype(abi.NAT_STAT), np.dtype(abi.NAT_USAGE)
-MAPPED = np.frombuffer(bytes(10) + b"\xff\xff", ">u4")
 
 
 def has_translations(bpffs: Bpffs) -> bool:
@@ -75,6 +74,11 @@ def _either(
 ) -> npt.NDArray[np.unsignedinteger]:
     chosen = first[:, None] if one.ndim > 1 else first
     return np.where(chosen, one, other)
+
+
+def in_rows(addresses: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.unsignedinteger]:
+    """Return addresses with a row for each, of IPv4 ones, too."""
+    return addresses[:, None] if addresses.ndim == 1 else addresses
 
 
 def own_ends(keys: Records, values: Records) -> Mask:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fos1d.abi import NatWay
+from fos1d.abi import NatBit, NatWay
 from fos1d.kernel import contents
 from fos1d.kernel.bpf import Fd, MapInfo
 from fos1d.kernel.bpffs import Bpffs
+from fos1d.kernel.nat_places import Places, living_places
 from fos1d.kernel.nat_state import (
     END,
     FLOW,
-    MAPPED,
     USAGE,
     Mask,
     Records,
@@ -35,6 +35,8 @@ from fos1d.kernel.nat_state import (
 
 # How long an end lives on that no flow has: bpf/include/fos1/nat_end.h, NAT_END_S.
 IDLE_END_NS = 60 * 10**9
+# Flows that may have an outside address that is not their policy's.
+OF_OTHERS = int(NatBit.NAT_MAPPED | NatBit.NAT_HAIRPINNED)
 MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 Names = npt.NDArray[np.uint64]
@@ -52,19 +54,20 @@ class Swept:
 def sweep_translations(bpffs: Bpffs, now_ns: int) -> Swept:
     """Free flows and ends, and write down how many flows live; `now_ns` is CLOCK_MONOTONIC."""
     swept = Swept()
-    outsides = {version: _outsides(bpffs, version) for version in (4, 6)}
+    places = living_places(bpffs)
     for version in (4, 6):
         used = [np.empty(0, np.uint64)]
         for fd, info in pinned(bpffs, f"nat_flows{version}"):
             for keys, values in flows(fd, info, version):
                 old = values["until_ns"] < now_ns
-                gone = ~_known(flow_outsides(keys, values), outsides)
+                moved = (values["bits"] & OF_OTHERS) == 0
+                gone = places.gone(flow_outsides(keys, values), values["policy"], moved)
                 _free(fd, info, keys, old | gone, gone, FLOW[version], now_ns)
                 swept.freed += int((old | gone).sum())
                 out = ~(old | gone) & (keys["way"] == NatWay.NAT_OUT)
                 _count(values["policy"][out], swept.flows)
                 used.append(_names(values["address"][out], values["port"][out], keys[out]))
-        _sweep_ends(bpffs, version, outsides, np.unique(np.concatenate(used)), now_ns, swept)
+        _sweep_ends(bpffs, version, places, np.unique(np.concatenate(used)), now_ns, swept)
     _forget_policies(bpffs, swept, now_ns)
     return swept
 
@@ -72,7 +75,7 @@ def sweep_translations(bpffs: Bpffs, now_ns: int) -> Swept:
 def _sweep_ends(
     bpffs: Bpffs,
     version: int,
-    outsides: dict[int, frozenset[bytes]],
+    places: Places,
     used: Names,
     now_ns: int,
     swept: Swept,
@@ -80,33 +83,12 @@ def _sweep_ends(
     for fd, info in pinned(bpffs, f"nat_ends{version}"):
         for keys, values in ends(fd, info, version):
             old = values["until_ns"] < now_ns
-            gone = ~_known(end_outsides(keys), outsides)
+            moved = np.ones(len(keys), np.bool_)
+            gone = places.gone(end_outsides(keys), values["policy"], moved)
             _free(fd, info, keys, old | gone, gone, END[version], now_ns)
             swept.freed += int((old | gone).sum())
             idle = ~(old | gone) & _idle(keys, values, used, now_ns)
             swept.shortened += _shorten(fd, info, keys[idle], values[idle], now_ns)
-
-
-def _outsides(bpffs: Bpffs, version: int) -> frozenset[bytes]:
-    return frozenset(key for key, _ in of_all_versions(bpffs, f"nat_outsides{version}"))
-
-
-def _known(
-    addresses: npt.NDArray[np.unsignedinteger], outsides: dict[int, frozenset[bytes]]
-) -> Mask:
-    """Return which addresses are an outside address of some policy; NAT64's are mapped ones."""
-    if addresses.ndim == 1:
-        return np.isin(addresses, _packed(outsides[4], 1)[:, 0])
-    known = _packed(outsides[6], 4)
-    mapped = np.concatenate([np.tile(MAPPED, (len(outsides[4]), 1)), _packed(outsides[4], 1)], 1)
-    found: Mask = np.zeros(len(addresses), np.bool_)
-    for one in (*known, *mapped):
-        found |= (addresses == one).all(axis=1)
-    return found
-
-
-def _packed(addresses: frozenset[bytes], words: int) -> npt.NDArray[np.unsignedinteger]:
-    return np.frombuffer(b"".join(sorted(addresses)), ">u4").reshape(-1, words)
 
 
 # Ends without flows

@@ -9,7 +9,7 @@ import numpy as np
 
 from fos1d import abi
 from fos1d.kernel.bpffs import Bpffs
-from fos1d.kernel.nat_state import Records, ends, flows, pinned
+from fos1d.kernel.nat_state import Records, ends, flows, in_rows, pinned
 from fos1d.kernel.twin import ETHERNET_BYTES, Scratch
 from fos1d.model.objects import Program
 from fos1d.model.packet import WITH_PORTS, Address, Tuple
@@ -46,7 +46,7 @@ def _is(
     keys: Records, address: str, port: str, wanted: Address, number: int
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     words = np.frombuffer(wanted.packed, ">u4")
-    same = (keys[address].reshape(len(keys), -1) == words).all(axis=1)
+    same = (in_rows(keys[address]) == words).all(axis=1)
     found: np.ndarray[tuple[int], np.dtype[np.bool_]] = same & (keys[port] == number)
     return found
 

@@ -32,6 +32,7 @@ S = 10**9
 POLICY, GONE, UDP = 77, 78, 17
 OUTSIDE = {4: ip_address("203.0.113.1"), 6: ip_address("2001:db8::1")}
 OLD_OUTSIDE = {4: ip_address("203.0.113.99"), 6: ip_address("2001:db8::99")}
+OTHERS_OUTSIDE = {4: ip_address("203.0.113.2"), 6: ip_address("2001:db8::2")}
 INSIDE = {4: ip_address("10.0.0.7"), 6: ip_address("fd00::7")}
 FAR = {4: ip_address("198.51.100.9"), 6: ip_address("2001:db8:9::9")}
 SHAPES = abi.MAPS["tc_nat4"] | abi.MAPS["tc_nat6"]
@@ -61,11 +62,14 @@ class Tables:
             family = state_family(SHARED_NAT, f"{name}-00000001")
             self.maps[name] = map_of_shape(family, name, SHAPES[name])
         number = POLICY.to_bytes(4, "little")
-        outside = record(getattr(abi, f"NAT_OUTSIDE{version}"), address=OUTSIDE[version])
+        external = {f"external{version}": OUTSIDE[version]}
+        outsides = (OUTSIDE[version], OTHERS_OUTSIDE[version])
+        keys = [record(getattr(abi, f"NAT_OUTSIDE{version}"), address=a) for a in outsides]
+        packed = b"".join(key + number for key in sorted(keys))
         wanted: list[KernelObject] = [
             *self.maps.values(),
-            self._entries(f"nat_outsides{version}", outside + number),
-            self._entries("nat_policies", number + bytes(np.dtype(abi.NAT_POLICY).itemsize)),
+            self._entries(f"nat_outsides{version}", packed),
+            self._entries("nat_policies", number + record(abi.NAT_POLICY, **external)),
         ]
         assert reconcile_once(kernel, {key_of(obj): obj for obj in wanted}) == Plan()
 
@@ -81,7 +85,14 @@ class Tables:
         with self.kernel.bpffs.open(self.maps[name].path) as fd:
             return contents.read_entries(fd, bpf.map_info(fd))
 
-    def flow(self, port: int, left_s: float, outside: Address | None = None) -> None:
+    def flow(
+        self,
+        port: int,
+        left_s: float,
+        outside: Address | None = None,
+        policy: int = POLICY,
+        bits: int = NatBit.NAT_SEEN_OUT,
+    ) -> None:
         """Put both entries of a flow from an inside port that is kept."""
         there, version = outside or OUTSIDE[self.version], self.version
         key, value = (getattr(abi, f"NAT_FLOW{version}{end}") for end in ("_KEY", ""))
@@ -106,8 +117,8 @@ class Tables:
                     until_ns=self.now_ns + int(left_s * S),
                     address=becomes[0],
                     port=becomes[1],
-                    bits=NatBit.NAT_SEEN_OUT,
-                    policy=POLICY,
+                    bits=bits,
+                    policy=policy,
                 ),
             )
 
@@ -170,6 +181,16 @@ def test_what_speaks_of_an_address_that_is_gone_goes(tables: Tables) -> None:
     tables.flow(5002, 60, OLD_OUTSIDE[tables.version])
     assert sweep_translations(tables.kernel.bpffs, tables.now_ns).freed == 2
     assert len(tables.held(f"nat_flows{tables.version}")) == 2
+
+
+def test_what_has_the_address_of_another_policy_goes_but_declared_ports(tables: Tables) -> None:
+    others = OTHERS_OUTSIDE[tables.version]
+    tables.flow(5001, 60, others)
+    tables.flow(5002, 60, others, bits=NatBit.NAT_MAPPED)
+    tables.flow(5003, 60, policy=GONE)
+    assert sweep_translations(tables.kernel.bpffs, tables.now_ns).freed == 4
+    left = choose(tables.kernel.bpffs, Choice(), 10, tables.now_ns).sessions
+    assert [session.inside.port for session in left] == [5002]
 
 
 def test_an_end_without_flows_ends_soon_but_the_routers_own(tables: Tables) -> None:
