@@ -211,8 +211,15 @@ class Rules:
 class Nat:
     """The programs of one family under some rules."""
 
-    def __init__(self, kernel: RealKernel, family: int, rules: Rules, generation: int = 1) -> None:
-        self.kernel, self.family = kernel, family
+    def __init__(
+        self,
+        kernel: RealKernel,
+        family: int,
+        rules: Rules,
+        generation: int = 1,
+        hooks: str = "in out",
+    ) -> None:
+        self.kernel, self.family, self.hooks = kernel, family, hooks.split()
         self.object = f"tc_nat{family}"
         self.runners: dict[str, Runner] = {}
         self.put(rules, generation)
@@ -240,7 +247,7 @@ class Nat:
                 bool(rules.prefixes) or any(p[4].get("flags", 0) & 1 for p in rules.ports)
             ),
         }
-        programs = {way: self._program(way, generation, knobs) for way in HOOKS}
+        programs = {way: self._program(way, generation, knobs) for way in self.hooks}
         wanted += programs.values()
         assert reconcile_once(self.kernel, {key_of(obj): obj for obj in wanted}) == Plan()
         self.runners = {w: Runner(self.kernel.bpffs.open(p.path)) for w, p in programs.items()}

@@ -18,15 +18,16 @@ from tests.kernel.nat_places import (
     masquerade,
     source,
 )
-from tests.kernel.nat_rig import Nat, Seen, error, packet, ping, tcp, udp
+from tests.kernel.nat_rig import HOOKS, Nat, Seen, error, packet, ping, tcp, udp
 
 pytestmark = pytest.mark.kernel
 
+ALL = " ".join(HOOKS)
 GONE = (DROPPED, DROPPED)
 
 
 def test_two_insiders_meet(kernel: RealKernel, at: Place) -> None:
-    nat = Nat(kernel, at.family, masquerade(at, filtering=ANY))
+    nat = Nat(kernel, at.family, masquerade(at, filtering=ANY), hooks=ALL)
     nat.out(udp(at.second, 5001, at.far, 53))
     first = source(nat, udp(at.inside, 5001, at.far, 53))
     for _ in range(3):
@@ -37,7 +38,7 @@ def test_two_insiders_meet(kernel: RealKernel, at: Place) -> None:
 
 @pytest.mark.parametrize("filtering", [PORT, ADDRESS])
 def test_both_must_have_tried(kernel: RealKernel, at: Place, filtering: int) -> None:
-    nat = Nat(kernel, at.family, masquerade(at, filtering=filtering))
+    nat = Nat(kernel, at.family, masquerade(at, filtering=filtering), hooks=ALL)
     nat.out(udp(at.second, 5001, at.far, 53))
     first = source(nat, udp(at.inside, 5001, at.far, 53))
     assert ends(nat, udp(at.inside, 5001, at.outside, 5001)) == GONE
@@ -48,7 +49,7 @@ def test_both_must_have_tried(kernel: RealKernel, at: Place, filtering: int) -> 
 
 
 def test_a_declared_port_from_inside(kernel: RealKernel, at: Place) -> None:
-    nat = Nat(kernel, at.family, declared(at, 80, (at.second, 8080)))
+    nat = Nat(kernel, at.family, declared(at, 80, (at.second, 8080)), hooks=ALL)
     there = ends(nat, tcp(at.inside, 4000, at.outside, 80))
     assert there == ((at.outside, 4000), (at.second, 8080))
     back = ends(nat, tcp(at.second, 8080, at.outside, 4000, f.SYN | f.ACK))
@@ -56,14 +57,14 @@ def test_a_declared_port_from_inside(kernel: RealKernel, at: Place) -> None:
 
 
 def test_a_host_reaches_itself(kernel: RealKernel, at: Place) -> None:
-    nat = Nat(kernel, at.family, declared(at, 80, (at.inside, 8080)))
+    nat = Nat(kernel, at.family, declared(at, 80, (at.inside, 8080)), hooks=ALL)
     there = ends(nat, tcp(at.inside, 4000, at.outside, 80))
     assert there == ((at.outside, 4000), (at.inside, 8080))
 
 
 @pytest.mark.parametrize("who", ["inside", "stranger"])
 def test_one_address_for_another_from_inside(kernel: RealKernel, at: Place, who: str) -> None:
-    nat = Nat(kernel, at.family, full(at))
+    nat = Nat(kernel, at.family, full(at), hooks=ALL)
     host = at.second if who == "inside" else at.stranger
     assert ends(nat, udp(host, 9, at.outside, 53)) == ((at.outside, 9), (at.inside, 53))
     seen = nat.turn(ping(host, at.outside, 5))
@@ -72,7 +73,7 @@ def test_one_address_for_another_from_inside(kernel: RealKernel, at: Place, who:
 
 
 def test_what_is_not_turned(kernel: RealKernel, at: Place) -> None:
-    nat = Nat(kernel, at.family, masquerade(at))
+    nat = Nat(kernel, at.family, masquerade(at), hooks=ALL)
     to_router = udp(at.inside, 5001, at.outside, 53)
     assert ends(nat, to_router) == ((at.inside, 5001), (at.outside, 53))
     elsewhere = udp(at.inside, 5001, at.far, 53)
@@ -82,7 +83,7 @@ def test_what_is_not_turned(kernel: RealKernel, at: Place) -> None:
 
 
 def test_hairpins_that_the_policy_forbids(kernel: RealKernel, at: Place) -> None:
-    nat = Nat(kernel, at.family, masquerade(at, filtering=ANY, flags=0))
+    nat = Nat(kernel, at.family, masquerade(at, filtering=ANY, flags=0), hooks=ALL)
     nat.out(udp(at.second, 5001, at.far, 53))
     sent = udp(at.inside, 5001, at.outside, 5001)
     assert ends(nat, sent) == ((at.inside, 5001), (at.outside, 5001))
@@ -90,7 +91,7 @@ def test_hairpins_that_the_policy_forbids(kernel: RealKernel, at: Place) -> None
 
 @pytest.mark.parametrize("own", [False, True])
 def test_errors_about_hairpins(kernel: RealKernel, at: Place, own: bool) -> None:
-    nat = Nat(kernel, at.family, masquerade(at, filtering=ANY))
+    nat = Nat(kernel, at.family, masquerade(at, filtering=ANY), hooks=ALL)
     nat.out(udp(at.second, 5001, at.far, 53))
     first = source(nat, udp(at.inside, 5001, at.far, 53))
     nat.turn(udp(at.inside, 5001, at.outside, 5001))
@@ -107,7 +108,7 @@ def test_errors_about_hairpins(kernel: RealKernel, at: Place, own: bool) -> None
 
 def test_new_rules_begin_hairpins_anew(kernel: RealKernel, at: Place) -> None:
     rules = masquerade(at, filtering=ANY)
-    nat = Nat(kernel, at.family, rules)
+    nat = Nat(kernel, at.family, rules, hooks=ALL)
     nat.out(udp(at.second, 5001, at.far, 53))
     before = ends(nat, udp(at.inside, 6001, at.outside, 5001))
     nat.put(rules, generation=2)
@@ -116,7 +117,7 @@ def test_new_rules_begin_hairpins_anew(kernel: RealKernel, at: Place) -> None:
 
 
 def test_fragments_of_a_hairpin(kernel: RealKernel, at: Place) -> None:
-    nat = Nat(kernel, at.family, declared(at, 80, (at.second, 8080)))
+    nat = Nat(kernel, at.family, declared(at, 80, (at.second, 8080)), hooks=ALL)
     whole = f.tcp(4000, 80, f.SYN, b"x" * 28)
     parts = [(0x2000, whole[:24]), (3, whole[24:])]
     for fragment, content in parts:

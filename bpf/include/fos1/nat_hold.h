@@ -178,7 +178,7 @@ static __always_inline bool nat_may_concern(struct nat *nat)
  */
 static __always_inline bool nat_orders(struct __sk_buff *skb, struct nat *nat)
 {
-	u32 way = nat->way, interface = nat->interface;
+	u32 way = nat->way, interface = nat->interface, outside_interface;
 
 	if (likely(!nat->packet.is_fragment) || nat->parsed != PARSED_IP ||
 	    !nat_may_concern(nat))
@@ -187,8 +187,12 @@ static __always_inline bool nat_orders(struct __sk_buff *skb, struct nat *nat)
 		return !NAT_OF(nat_hold)(skb);
 	if (!nat->layout.payload && nat_has_port(nat->key.protocol))
 		return true;
-	return NAT_OF(nat_release)(skb) &&
-	       NAT_OF(nat_read_packet)(skb, way, interface);
+	outside_interface = nat->outside_interface;
+	if (!NAT_OF(nat_release)(skb) ||
+	    !NAT_OF(nat_read_packet)(skb, way, interface))
+		return false;
+	nat->outside_interface = outside_interface;
+	return true;
 }
 
 #endif

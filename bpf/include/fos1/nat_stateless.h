@@ -42,15 +42,31 @@ static __always_inline void nat_put_prefix(__be32 *address,
 	}
 }
 
+/* Words of 16 bits are taken by shifting, so that the compiler knows what the
+ * others of 32 have to do with them.
+ */
+static __always_inline u32 nat_shift_of(u32 word)
+{
+	return (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? word & 1
+							  : ~word & 1) *
+	       16;
+}
+
+static __always_inline u32 nat_word(const __be32 *address, u32 word)
+{
+	return address[word / 2] >> nat_shift_of(word) & 0xffff;
+}
+
 /* Add to a word of an address, in ones' complement, where all ones are 0. */
 static __always_inline void nat_add_word(__be32 *address, u32 word,
 					 __be16 adjustment)
 {
-	__be16 *at = (__be16 *)address + word;
-	u32 sum = (u32)*at + adjustment;
+	u32 old = nat_word(address, word), new = old + adjustment;
 
-	sum = (sum & 0xffff) + (sum >> 16);
-	*at = sum == 0xffff ? 0 : sum;
+	new = (new & 0xffff) + (new >> 16);
+	if (new == 0xffff)
+		new = 0;
+	address[word / 2] ^= (old ^ new) << nat_shift_of(word);
 }
 
 /* Make up for the new prefix in the subnet, or where the prefix has that too,
@@ -59,17 +75,12 @@ static __always_inline void nat_add_word(__be32 *address, u32 word,
 static __always_inline bool nat_adjust(__be32 *address,
 				       const struct fos1_nat_prefix *to)
 {
-	const __be16 *words = (const __be16 *)address;
+	u32 first = to->bits <= 48 ? NPT_SUBNET : NPT_SUBNET + 1;
+	u32 last = to->bits <= 48 ? NPT_SUBNET : NPT_WORDS - 1;
 
-	if (to->bits <= 48) {
-		if (words[NPT_SUBNET] == 0xffff)
-			return false;
-		nat_add_word(address, NPT_SUBNET, to->adjustment);
-		return true;
-	}
 #pragma unroll
-	for (int i = NPT_SUBNET + 1; i < NPT_WORDS; i++) {
-		if (words[i] == 0xffff)
+	for (u32 i = NPT_SUBNET; i < NPT_WORDS; i++) {
+		if (i < first || i > last || nat_word(address, i) == 0xffff)
 			continue;
 		nat_add_word(address, i, to->adjustment);
 		return true;
