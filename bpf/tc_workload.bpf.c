@@ -57,7 +57,7 @@ static __always_inline void ask_effects(struct hook *hook)
 	question->chain = chain;
 	question->service = service_of(hook->packet, false);
 	question->subject = hook->place->vector[FOS1_CHAIN_OUT];
-	walk_begin(&visit.walk, question, head);
+	policy_walk(&visit.walk, question, head);
 	bpf_loop(CLASSIFY_STEPS, visit_effect, &visit, 0);
 }
 

@@ -103,11 +103,11 @@ static __always_inline bool read_frame(struct xdp_md *ctx, struct fast *fast,
 }
 
 /* Whether the policies of an interface let a packet of a settled flow pass one
- * way by what was remembered, with no more to do than to count it in a slot.
+ * way by what was remembered, with no more to do than to count the rule.
  */
 static __always_inline bool passes(const struct fast *fast, u32 interface,
 				   u32 way, const struct fos1_place *place,
-				   u32 *slot)
+				   struct decided_by *by)
 {
 	const u32 work = FOS1_PLACE_POLICED | FOS1_PLACE_EFFECTS |
 			 FOS1_PLACE_STATEFUL;
@@ -122,8 +122,8 @@ static __always_inline bool passes(const struct fast *fast, u32 interface,
 	hook.version = version_at(place, way);
 	if (!passes_by(fast->flow, fast->source_is_a, &hook, &rules))
 		return false;
-	*slot = slot_by_number(way, rules);
-	return !(*slot & FOS1_SLOT_LIMITED);
+	*by = decided_by(way, rules);
+	return !is_limited(by);
 }
 
 /* Find the way of a packet: the interface, and the addresses of the link. */
@@ -189,9 +189,9 @@ int fos1_xdp_policy(struct xdp_md *ctx)
 {
 	struct bpf_fib_lookup route = {};
 	const struct fos1_place *place;
+	struct decided_by in = {}, out = {};
 	struct net_device *device;
 	struct fast fast = {};
-	u32 in = 0, out = 0;
 	u64 bytes = frame_bytes(ctx);
 
 	place = interface_place(ctx->ingress_ifindex);
@@ -212,10 +212,8 @@ int fos1_xdp_policy(struct xdp_md *ctx)
 	    !passes(&fast, route.ifindex, 1, place, &out) ||
 	    !readdress(ctx, fast.packet.is_v6, &route))
 		return XDP_PASS;
-	if (in)
-		count_rule(in, bytes);
-	if (out)
-		count_rule(out, bytes);
+	count_decision(&in, bytes);
+	count_decision(&out, bytes);
 	count(FOS1_PASS_FAST_PATH, bytes);
 	return bpf_redirect(route.ifindex, 0);
 }

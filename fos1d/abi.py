@@ -220,6 +220,14 @@ class Reason(IntEnum):
     REASONS = 28
 
 
+class RuleRow(IntEnum):
+    """enum fos1_rule_row."""
+
+    ROW_MATCHED = 0
+    ROW_EXCEEDING = 1
+    ROWS_A_CPU = 2
+
+
 class Service(IntEnum):
     """enum fos1_service."""
 
@@ -248,7 +256,10 @@ class Size(IntEnum):
     TREE32_FANOUT = 17
     TREE128_KEYS = 8
     TREE128_FANOUT = 9
-    RULE_COUNTERS = 65536
+    LEAF32_INTERVALS = 8
+    LEAF128_INTERVALS = 6
+    LEAF_VECTORS = 8
+    RULE_BUCKETS = 65536
     POLICY_PLACES = 16384
     POLICY_INTERFACES = 1024
     FRAGMENTS = 8192
@@ -280,6 +291,11 @@ class Vector(IntEnum):
     VECTOR_AT = 536870911
     VECTOR_ALL = 536870912
     VECTOR_ONE = 1073741824
+    ONE_NUMBER = 32767
+    ONE_STATEFUL = 32768
+    ONE_ALLOWS = 65536
+    ONE_DENIES = 131072
+    ONE_LIMITED = 262144
 
 
 BANDWIDTH: Record = [
@@ -348,8 +364,19 @@ FRAGMENT_KEY: Record = [
 
 INDEX: Record = [
     ("levels", "<u4"),
-    ("intervals", "<u4"),
+    ("leaves", "<u4"),
     ("level_base", "<u4", (6,)),
+]
+
+LEAF128: Record = [
+    ("high", "<u8", (6,)),
+    ("low", "<u8", (6,)),
+    ("vector", "<u4", (8,)),
+]
+
+LEAF32: Record = [
+    ("last", "<u4", (8,)),
+    ("vector", "<u4", (8,)),
 ]
 
 LIMITS: Record = [
@@ -597,7 +624,9 @@ POLICY_CHAIN_HEAD: Record = [
     ("peer4", INDEX),
     ("peer6", INDEX),
     ("service", INDEX),
-    ("pad", "<u4", (4,)),
+    ("all_rules", "<u4"),
+    ("has_limits", "<u4"),
+    ("pad", "<u4", (2,)),
 ]
 
 POLICY_EVENT: Record = [
@@ -730,18 +759,15 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "policy_events": MapShape(27, 0, 0, 262144, 0),
         "policy_heads": MapShape(2, 4, 128, 4, 1024),
         "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
-        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_leaves128": MapShape(2, 4, 128, 1, 1024),
+        "policy_leaves32": MapShape(2, 4, 64, 1, 1024),
         "policy_places": MapShape(1, 16, 32, 16384, 1),
         "policy_rules": MapShape(2, 4, 32, 1, 1024),
-        "policy_slots": MapShape(2, 4, 4, 65536, 0),
+        "policy_stats": MapShape(2, 4, 16, 1, 1024),
         "policy_tree128": MapShape(2, 4, 128, 1, 1024),
         "policy_tree32": MapShape(2, 4, 64, 1, 1024),
         "policy_words": MapShape(2, 4, 8, 1, 1024),
         "rule_buckets": MapShape(1, 8, 8, 65536, 1),
-        "rule_slots": MapShape(1, 8, 4, 65536, 1),
-        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
-        "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
-        "rule_stats": MapShape(6, 4, 16, 65536, 0),
         "stats": MapShape(6, 4, 16, 28, 0),
         "workload_buckets": MapShape(1, 8, 40, 16384, 1),
         "workload_connections": MapShape(1, 8, 8, 16384, 1),
@@ -813,19 +839,16 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "policy_events": MapShape(27, 0, 0, 262144, 0),
         "policy_heads": MapShape(2, 4, 128, 4, 1024),
         "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
-        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_leaves128": MapShape(2, 4, 128, 1, 1024),
+        "policy_leaves32": MapShape(2, 4, 64, 1, 1024),
         "policy_places": MapShape(1, 16, 32, 16384, 1),
         "policy_routes": MapShape(2, 4, 32, 1, 1024),
         "policy_rules": MapShape(2, 4, 32, 1, 1024),
-        "policy_slots": MapShape(2, 4, 4, 65536, 0),
+        "policy_stats": MapShape(2, 4, 16, 1, 1024),
         "policy_tree128": MapShape(2, 4, 128, 1, 1024),
         "policy_tree32": MapShape(2, 4, 64, 1, 1024),
         "policy_words": MapShape(2, 4, 8, 1, 1024),
         "rule_buckets": MapShape(1, 8, 8, 65536, 1),
-        "rule_slots": MapShape(1, 8, 4, 65536, 1),
-        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
-        "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
-        "rule_stats": MapShape(6, 4, 16, 65536, 0),
         "stats": MapShape(6, 4, 16, 28, 0),
     },
     "tc_workload": {
@@ -840,19 +863,16 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "policy_events": MapShape(27, 0, 0, 262144, 0),
         "policy_heads": MapShape(2, 4, 128, 4, 1024),
         "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
-        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_leaves128": MapShape(2, 4, 128, 1, 1024),
+        "policy_leaves32": MapShape(2, 4, 64, 1, 1024),
         "policy_places": MapShape(1, 16, 32, 16384, 1),
         "policy_routes": MapShape(2, 4, 32, 1, 1024),
         "policy_rules": MapShape(2, 4, 32, 1, 1024),
-        "policy_slots": MapShape(2, 4, 4, 65536, 0),
+        "policy_stats": MapShape(2, 4, 16, 1, 1024),
         "policy_tree128": MapShape(2, 4, 128, 1, 1024),
         "policy_tree32": MapShape(2, 4, 64, 1, 1024),
         "policy_words": MapShape(2, 4, 8, 1, 1024),
         "rule_buckets": MapShape(1, 8, 8, 65536, 1),
-        "rule_slots": MapShape(1, 8, 4, 65536, 1),
-        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
-        "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
-        "rule_stats": MapShape(6, 4, 16, 65536, 0),
         "stats": MapShape(6, 4, 16, 28, 0),
     },
     "xdp_filter": {
@@ -894,18 +914,15 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "policy_events": MapShape(27, 0, 0, 262144, 0),
         "policy_heads": MapShape(2, 4, 128, 4, 1024),
         "policy_interfaces": MapShape(2, 4, 32, 1024, 0),
-        "policy_intervals": MapShape(2, 4, 4, 1, 1024),
+        "policy_leaves128": MapShape(2, 4, 128, 1, 1024),
+        "policy_leaves32": MapShape(2, 4, 64, 1, 1024),
         "policy_places": MapShape(1, 16, 32, 16384, 1),
         "policy_rules": MapShape(2, 4, 32, 1, 1024),
-        "policy_slots": MapShape(2, 4, 4, 65536, 0),
+        "policy_stats": MapShape(2, 4, 16, 1, 1024),
         "policy_tree128": MapShape(2, 4, 128, 1, 1024),
         "policy_tree32": MapShape(2, 4, 64, 1, 1024),
         "policy_words": MapShape(2, 4, 8, 1, 1024),
         "rule_buckets": MapShape(1, 8, 8, 65536, 1),
-        "rule_slots": MapShape(1, 8, 4, 65536, 1),
-        "rule_slots_free": MapShape(22, 0, 4, 65536, 0),
-        "rule_slots_taken": MapShape(2, 4, 4, 1, 0),
-        "rule_stats": MapShape(6, 4, 16, 65536, 0),
         "stats": MapShape(6, 4, 16, 28, 0),
     },
 }

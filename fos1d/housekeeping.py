@@ -10,12 +10,10 @@ from fos1d.kernel.connections import has_workloads, recount
 from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.nat_state import has_translations
 from fos1d.kernel.nat_sweep import sweep_translations
-from fos1d.kernel.policy_counters import Gone, free_gone
+from fos1d.kernel.policy_counters import forget_buckets
 from fos1d.kernel.port import RealKernel
 
 SWEEP_S = 30.0
-# From when a rule is known to be gone until its counter may be another's.
-REST_S = 1.0
 # From when addresses or rules changed until all hooks have the new programs.
 SETTLED_S = 0.5
 
@@ -26,14 +24,13 @@ class Housekeeping:
 
     kernel: RealKernel
     attempt: Callable[[Callable[[], None]], None]
-    _gone: Gone = frozenset()
     _translations: int = 0
 
     def sweep(self) -> float:
         """Do it; return after how many seconds it is to be done again."""
         for part in (self._flows, self._translated, self._rules, self._connections):
             self.attempt(part)
-        return REST_S if self._gone else SWEEP_S
+        return SWEEP_S
 
     def is_due_for(self, translations: int) -> bool:
         """Whether a pass, after which this is the version of all translations, has left flows
@@ -50,7 +47,7 @@ class Housekeeping:
             sweep_translations(self.kernel.bpffs, _now_ns())
 
     def _rules(self) -> None:
-        self._gone = free_gone(self.kernel.bpffs, self._gone)
+        forget_buckets(self.kernel.bpffs)
 
     def _connections(self) -> None:
         root = self.kernel.cgroups.root()

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.kernel.counters import (
-    Count,
-    exceeding,
+    RuleUse,
     map_entries,
     map_use,
     program_counts,
@@ -112,16 +111,16 @@ def _rules(about: ResourceId, bpffs: Bpffs, view: PolicyView) -> Iterator[RuleCo
     for counter, source in view.sources.items():
         if source.policy != about:
             continue
-        count = counts.get(counter, Count())
+        use = counts.get(counter, RuleUse())
         yield RuleCount(
             source.direction,
             source.index,
             source.description,
             source.action,
             str(source.origin),
-            count.packets,
-            count.bytes,
-            counts.get(exceeding(counter), Count()).packets,
+            use.matched.packets,
+            use.matched.bytes,
+            use.exceeding.packets,
         )
 
 

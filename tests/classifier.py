@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ def _matching(
         find32(tables, head["service"], service_key(packet)),
     )
     if single := next((v for v in vectors if v & Vector.VECTOR_ONE), None):
-        number = single & Vector.VECTOR_AT
+        number = single & Vector.ONE_NUMBER
         if all(_holds(tables, head, vector, number) for vector in vectors):
             yield tables["policy_rules"][int(head["rule_base"]) + number]
         return
@@ -134,7 +134,7 @@ def _matching(
 
 def _holds(tables: Tables, head: np.void, vector: int, number: int) -> bool:
     if vector & Vector.VECTOR_ONE:
-        return vector & Vector.VECTOR_AT == number
+        return vector & Vector.ONE_NUMBER == number
     if vector & Vector.VECTOR_ALL:
         return True
     start, summaries = int(head["vector_base"]) + vector, int(head["summary_words"])
@@ -171,30 +171,32 @@ def service_key(packet: Packet) -> int:
 
 
 def find32(tables: Tables, index: np.void, key: int) -> int:
-    """Return the number of the vector of a 32-bit value."""
-    return _find(tables, index, lambda at: tables["policy_tree32"][at]["keys"].tolist(), key, 16)
+    """Return the name of the vector of a 32-bit value."""
+
+    def nodes(at: int) -> list[int]:
+        return list(tables["policy_tree32"][at]["keys"].tolist())
+
+    at = _leaf(index, nodes, key, 16)
+    leaf = tables["policy_leaves32"][at]
+    return int(leaf["vector"][sum(last < key for last in leaf["last"].tolist())])
 
 
 def find128(tables: Tables, index: np.void, key: int) -> int:
-    """Return the number of the vector of a 128-bit value."""
-
-    def keys(at: int) -> list[int]:
-        node = tables["policy_tree128"][at]
-        both = zip(node["high"].tolist(), node["low"].tolist(), strict=True)
-        return [high << 64 | low for high, low in both]
-
-    return _find(tables, index, keys, key, 8)
+    """Return the name of the vector of a 128-bit value."""
+    leaf = tables["policy_leaves128"][
+        _leaf(index, lambda at: _numbers(tables["policy_tree128"][at]), key, 8)
+    ]
+    return int(leaf["vector"][sum(last < key for last in _numbers(leaf))])
 
 
-def _find(
-    tables: Tables,
-    index: np.void,
-    keys: Any,
-    key: int,
-    width: int,
-) -> int:
+def _numbers(record: np.void) -> list[int]:
+    both = zip(record["high"].tolist(), record["low"].tolist(), strict=True)
+    return [high << 64 | low for high, low in both]
+
+
+def _leaf(index: np.void, keys: Callable[[int], list[int]], key: int, width: int) -> int:
     offset = rank = 0
     for level in range(int(index["levels"])):
         offset = offset * (width + 1) + rank if level else 0
         rank = sum(below < key for below in keys(int(index["level_base"][level]) + offset))
-    return int(tables["policy_intervals"][int(index["intervals"]) + offset * width + rank])
+    return int(index["leaves"]) + offset * width + rank

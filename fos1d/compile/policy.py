@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fos1d import abi
-from fos1d.abi import Vector
+from fos1d.abi import PolicyAction, Vector
 from fos1d.compile.policy_model import (
     TERMINAL,
     Peers,
@@ -40,7 +40,9 @@ from fos1d.errors import PolicyLimit
 MOST_RULES = int(abi.Size.POLICY_RULES)
 MOST_VECTOR_BYTES = 256 << 20
 MOST_LEVELS = int(abi.Size.TREE_LEVELS)
-KEYS32, KEYS128 = int(abi.Size.TREE32_KEYS), int(abi.Size.TREE128_KEYS)
+# Intervals of a leaf, and keys of a node above.
+SHAPE32 = int(abi.Size.LEAF32_INTERVALS), int(abi.Size.TREE32_KEYS)
+SHAPE128 = int(abi.Size.LEAF128_INTERVALS), int(abi.Size.TREE128_KEYS)
 
 ANY = Peers(((0, (1 << 32) - 1),), ((0, (1 << 128) - 1),))
 WORD_BITS = 64
@@ -198,9 +200,9 @@ class _Plan:
         """Return the limit that the rules exceed, in words; nothing if they exceed none."""
         if self.most_bytes() > most_bytes:
             return f"{MOST_VECTOR_BYTES >> 20} MiB for the combinations of rules"
-        for found, keys in zip(self.sweeps, (KEYS32, KEYS128, KEYS32), strict=True):
-            if len(level_bases(found.intervals - 1, keys)) > MOST_LEVELS:
-                return f"{keys * (keys + 1) ** (MOST_LEVELS - 1)} bounds of ranges"
+        for found, (leaf, keys) in zip(self.sweeps, (SHAPE32, SHAPE128, SHAPE32), strict=True):
+            if len(level_bases((found.intervals - 1) // leaf, keys)) > MOST_LEVELS:
+                return f"{leaf * keys * (keys + 1) ** (MOST_LEVELS - 1)} bounds of ranges"
         return ""
 
     def chain(self) -> Chain:
@@ -237,8 +239,8 @@ class _Plan:
         """Return the vectors that are kept, and the name of each."""
         active = self._active()
         is_kept = active != 1
-        # Where there is one rule, its number is the sum of all.
-        names = self._totals(np.arange(len(self.rules))) | int(Vector.VECTOR_ONE)
+        # Where there is one rule, its name is the sum of all.
+        names = self._totals(_names_of_one(self.rules))
         content, starts = self._kept(self.first[is_kept])
         is_all = active[is_kept] == len(self.rules)
         names[is_kept] = starts | np.where(is_all, int(Vector.VECTOR_ALL), 0)
@@ -259,6 +261,21 @@ class _Plan:
         for number, part in enumerate(self._parts()):
             places = first[bounds[number] : bounds[number + 1]] - cuts[number]
             yield from part.blocks(places, self.words)
+
+
+def _names_of_one(rules: Sequence[Rule]) -> Places:
+    """Return for each rule the name of the vector that holds it alone."""
+    return np.array([number | _bits_of(rule) for number, rule in enumerate(rules)], np.int64)
+
+
+def _bits_of(rule: Rule) -> int:
+    return (
+        Vector.VECTOR_ONE
+        | Vector.ONE_ALLOWS * (rule.action == PolicyAction.ACT_ALLOW)
+        | Vector.ONE_DENIES * (rule.action == PolicyAction.ACT_DENY)
+        | Vector.ONE_STATEFUL * rule.stateful
+        | Vector.ONE_LIMITED * (rule.limit is not None)
+    )
 
 
 def _plan(rules: Sequence[Rule], subject_count: int) -> _Plan:

@@ -1,7 +1,8 @@
 """Compiled chains -> the content of the frozen arrays that bpf/include/fos1/classify.h reads.
 
-The keys of the trees are the last values of the intervals, so that a value's interval is how many
-keys are below it (not: not above it), and a spare key, all ones, is below nothing.
+The keys of the trees are the last values of leaves, and these hold the last values of intervals, so
+that a value's interval is how many are below it (not: not above it), and a spare one, all ones, is
+below nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ RULE = np.dtype(abi.POLICY_RULE)
 ROUTE = np.dtype(abi.POLICY_ROUTE)
 NODE32 = np.dtype(abi.TREE32_NODE)
 NODE128 = np.dtype(abi.SET6_NODE)
+LEAF32, LEAF128 = np.dtype(abi.LEAF32), np.dtype(abi.LEAF128)
 PLACE = np.dtype(abi.PLACE)
 
 # On the wire, as a limit counts it.
@@ -65,6 +67,7 @@ def policy_tables(chains: Sequence[Chain]) -> Mapping[str, Table]:
     arrays, heads = _Arrays(), np.zeros(len(chains), HEAD)
     routes = sorted({rule.route for chain in chains for rule in chain.rules if rule.route}, key=str)
     number = {route: place for place, route in enumerate(routes)}
+    heads["all_rules"] = sum(len(chain.rules) for chain in chains)
     for head, chain in zip(heads, chains, strict=True):
         _fill_head(head, chain, arrays)
         rules = _rules(chain.rules, number)
@@ -74,7 +77,8 @@ def policy_tables(chains: Sequence[Chain]) -> Mapping[str, Table]:
         "policy_heads": heads,
         "policy_rules": arrays.whole("policy_rules", RULE),
         "policy_words": arrays.whole("policy_words", np.dtype("<u8")),
-        "policy_intervals": arrays.whole("policy_intervals", np.dtype("<u4")),
+        "policy_leaves32": arrays.whole("policy_leaves32", LEAF32),
+        "policy_leaves128": arrays.whole("policy_leaves128", LEAF128),
         "policy_tree32": arrays.whole("policy_tree32", NODE32),
         "policy_tree128": arrays.whole("policy_tree128", NODE128),
         "policy_routes": arrays.whole("policy_routes", ROUTE),
@@ -93,28 +97,70 @@ def policy_places(chains: Sequence[Chain], flags: Sequence[Sequence[int]]) -> Ta
 
 def _fill_head(head: np.void, chain: Chain, arrays: _Arrays) -> None:
     head["words"], head["summary_words"] = chain.words, chain.summary_words
+    head["has_limits"] = any(rule.limit for rule in chain.rules)
     head["vector_base"] = arrays.append("policy_words", chain.content)
     for name, index in (("peer4", chain.peer4), ("service", chain.service)):
-        _fill_index(head[name], index, ("keys",), "policy_tree32", NODE32, arrays)
-    _fill_index(head["peer6"], chain.peer6, ("high", "low"), "policy_tree128", NODE128, arrays)
+        _fill_index(head[name], index, SHAPE32, arrays)
+    _fill_index(head["peer6"], chain.peer6, SHAPE128, arrays)
 
 
-def _fill_index(
-    record: np.void,
-    index: Index,
-    names: tuple[str, ...],
-    table: str,
-    node: np.dtype[Any],
-    arrays: _Arrays,
-) -> None:
-    record["intervals"] = arrays.append("policy_intervals", index.vectors)
-    if not len(index.lasts[0]):
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a dimension is written as: its tables, their records, and the columns of each."""
+
+    leaves: str
+    leaf: np.dtype[Any]
+    lasts: tuple[str, ...]
+    intervals: int
+    tree: str
+    node: np.dtype[Any]
+    keys: tuple[str, ...]
+
+
+SHAPE32 = _Shape(
+    "policy_leaves32",
+    LEAF32,
+    ("last",),
+    int(abi.Size.LEAF32_INTERVALS),
+    "policy_tree32",
+    NODE32,
+    ("keys",),
+)
+SHAPE128 = _Shape(
+    "policy_leaves128",
+    LEAF128,
+    ("high", "low"),
+    int(abi.Size.LEAF128_INTERVALS),
+    "policy_tree128",
+    NODE128,
+    ("high", "low"),
+)
+
+
+def _fill_index(record: np.void, index: Index, shape: _Shape, arrays: _Arrays) -> None:
+    size = shape.intervals
+    record["leaves"] = arrays.append(shape.leaves, _leaves(index, shape))
+    above = [column[size - 1 :: size] for column in index.lasts]
+    if not len(above[0]):
         return
-    columns: dict[str, Column] = dict(zip(names, index.lasts, strict=True))
-    base = arrays.append(table, build_tree(columns, node))
-    bases = level_bases(len(index.lasts[0]), node[names[0]].shape[0])
+    columns: dict[str, Column] = dict(zip(shape.keys, above, strict=True))
+    base = arrays.append(shape.tree, build_tree(columns, shape.node))
+    bases = level_bases(len(above[0]), shape.node[shape.keys[0]].shape[0])
     record["levels"] = len(bases)
     record["level_base"][: len(bases)] = [base + level for level in bases]
+
+
+def _leaves(index: Index, shape: _Shape) -> Table:
+    """Return the leaves of a dimension; the last interval ends with the numbers."""
+    size, count = shape.intervals, len(index.vectors)
+    leaves = np.zeros(-(-count // size), shape.leaf)
+    columns: dict[str, Column] = dict(zip(shape.lasts, index.lasts, strict=True))
+    for name, column in columns.items():
+        spare = np.full(len(leaves) * size - len(column), np.iinfo(column.dtype).max, column.dtype)
+        leaves[name] = np.concatenate([column, spare]).reshape(-1, size)
+    vectors = np.concatenate([index.vectors, np.zeros(len(leaves) * size - count, np.uint32)])
+    leaves["vector"][:, :size] = vectors.reshape(-1, size)
+    return leaves
 
 
 def _rules(rules: Sequence[Rule], number: Mapping[Route, int]) -> Table:

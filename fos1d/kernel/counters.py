@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
+
 from fos1d import abi
+from fos1d.abi import RuleRow
+from fos1d.compile.rule_stats import STAT, RuleStats
 from fos1d.errors import KernelError
 from fos1d.kernel import bpf, contents
+from fos1d.kernel.bpf import Fd
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.model.objects import WITHOUT_ENTRIES
-from fos1d.model.pins import SHARED_POLICY, state_family
+from fos1d.model.pins import TABLES, state_family
 
 SAMPLE_BATCH = 64
-STAT = struct.Struct("=QQ")
+PER_CPU_STAT = struct.Struct("=QQ")
+STATS = "policy_stats"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,35 +57,53 @@ def program_counts(bpffs: Bpffs, owner: str) -> dict[abi.Reason, Count]:
 
 
 def _sum(per_cpu: bytes) -> Count:
-    rows = list(STAT.iter_unpack(per_cpu))
+    rows = list(PER_CPU_STAT.iter_unpack(per_cpu))
     return Count(sum(row[0] for row in rows), sum(row[1] for row in rows))
 
 
-def exceeding(counter: int) -> int:
-    """Return the counter of what the limit of a rule drops, by the rule's own (rule.h)."""
-    return counter ^ (1 << 64) - 1
+@dataclass(frozen=True, slots=True)
+class RuleUse:
+    """What a rule has matched, and what its limit dropped of that."""
+
+    matched: Count = Count()
+    exceeding: Count = Count()
 
 
-def rule_counts(bpffs: Bpffs) -> dict[int, Count]:
-    """Return what each rule of the policies has matched, and its limit dropped, by counter."""
-    slots = {
-        int.from_bytes(key, "little"): int.from_bytes(value, "little") - 1
-        for key, value in _shared(bpffs, "rule_slots")
-    }
-    wanted = set(slots.values())
-    stats = {
-        number: _sum(value)
-        for number, (_, value) in enumerate(_shared(bpffs, "rule_stats"))
-        if number in wanted
-    }
-    return {counter: stats[slot] for counter, slot in slots.items() if slot in stats}
+def rule_counts(bpffs: Bpffs) -> dict[int, RuleUse]:
+    """Return the use of each rule of the policies, by its counter, over all versions that are
+    loaded."""
+    found: dict[int, RuleUse] = {}
+    versions = dict(_versions(bpffs))
+    added = {stats.last_added for stats in versions.values()}
+    for stats in (stats for number, stats in versions.items() if number not in added):
+        matched = stats.total(RuleRow.ROW_MATCHED).tolist()
+        exceeding = stats.total(RuleRow.ROW_EXCEEDING).tolist()
+        for counter, one, other in zip(stats.counters.tolist(), matched, exceeding, strict=True):
+            before = found.get(counter, RuleUse())
+            found[counter] = RuleUse(_added(before.matched, one), _added(before.exceeding, other))
+    return found
 
 
-def _shared(bpffs: Bpffs, name: str) -> Iterator[tuple[bytes, bytes]]:
-    """Yield what a map holds that the policies' programs share; arrays in their order."""
-    for path in bpffs.pins(state_family(SHARED_POLICY, name)):
-        with bpffs.open(path) as fd:
-            yield from contents.read_whole(fd, bpf.map_info(fd))
+def _versions(bpffs: Bpffs) -> Iterator[tuple[int, RuleStats]]:
+    """Yield what each version has counted, by the id of its map; one may go meanwhile."""
+    for path in stats_pins(bpffs):
+        with suppress(KernelError), bpffs.open(path) as fd:
+            yield bpf.map_info(fd).id, read_stats(fd)
+
+
+def stats_pins(bpffs: Bpffs) -> list[str]:
+    """Return where the rules of each version are counted."""
+    return sorted(path for path in bpffs.pins(TABLES) if path.endswith(f"/{STATS}"))
+
+
+def read_stats(fd: Fd) -> RuleStats:
+    """Return what a version's rules have counted."""
+    raw = contents.read_array(fd, bpf.map_info(fd))
+    return RuleStats.of(np.frombuffer(raw, STAT), contents.possible_cpus())
+
+
+def _added(count: Count, more: tuple[int, int]) -> Count:
+    return Count(count.packets + more[0], count.bytes + more[1])
 
 
 def program_id(bpffs: Bpffs, path: str) -> int:

@@ -12,11 +12,13 @@ from fos1d.errors import HeldByOther, KernelError, SelfCheckFailed, Waiting
 from fos1d.kernel import attach, bpf, cgroup, contents
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.bpffs import Bpffs
+from fos1d.kernel.counters import STATS
 from fos1d.kernel.flows import begin_tracking
 from fos1d.kernel.ledger import write_ledger
 from fos1d.kernel.loader import load
 from fos1d.kernel.netlink import Link, Netlink
 from fos1d.kernel.observe import read_entries
+from fos1d.kernel.policy_counters import hand_over
 from fos1d.model.objects import (
     MMAPABLE,
     POPPED,
@@ -97,7 +99,7 @@ class Executor:
             case Map():
                 self._delete_map(old, carry_to)
             case Table():
-                self.bpffs.remove(old.path)
+                self._delete_table(old)
             case Entries():
                 self._delete_entries(old)
             case Program():
@@ -162,8 +164,14 @@ class Executor:
         shape = Map(new.path, MapType.ARRAY, 4, new.value_bytes, count, MMAPABLE)
         with bpf.create_map(shape) as fd:
             contents.write_array(fd, content)
-            bpf.freeze(fd)
+            if new.frozen:
+                bpf.freeze(fd)
             self.bpffs.put(fd, new.path)
+
+    def _delete_table(self, old: Table) -> None:
+        if old.path.endswith(f"/{STATS}"):
+            hand_over(self.bpffs, old.path)
+        self.bpffs.remove(old.path)
 
     def _fill_slots(self, new: Slots) -> None:
         with self.bpffs.open(new.chain) as chain:

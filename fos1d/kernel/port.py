@@ -10,6 +10,7 @@ from fos1d.kernel.addresses import forwarding, with_addresses
 from fos1d.kernel.attach import clsact_purge
 from fos1d.kernel.bpffs import open_root
 from fos1d.kernel.cgroup import Cgroupfs
+from fos1d.kernel.contents import possible_cpus
 from fos1d.kernel.execute import Executor
 from fos1d.kernel.features import has_stack_view, has_tcx, with_redirects
 from fos1d.kernel.loader import object_digests
@@ -85,6 +86,7 @@ class RealKernel:
             *flow_keys(found),
             rivals=find_rivals({found.index: name for name, found in interfaces.items()}),
             forwards=forwarding(),
+            cpus=possible_cpus(),
         )
 
     def observe(self, desired: Mapping[Key, KernelObject]) -> State:

@@ -15,11 +15,13 @@ from types import TracebackType
 from typing import TypeVar
 
 from fos1d import abi
+from fos1d.abi import RuleRow
 from fos1d.errors import KernelError
 from fos1d.kernel import bpf, contents, libbpf
 from fos1d.kernel.bpf import Fd
 from fos1d.kernel.bpffs import Bpffs
 from fos1d.kernel.cgroup import Cgroupfs
+from fos1d.kernel.counters import STATS, read_stats
 from fos1d.kernel.libbpf import call
 from fos1d.kernel.loader import load
 from fos1d.model.objects import Hook, Program
@@ -34,9 +36,9 @@ SHARED = frozenset(
         *("nat_members4", "nat_members6", "nat_outsides4", "nat_outsides6"),
     }
 )
-COPIED = frozenset({"tracking"})
+COPIED = frozenset({"tracking", "policy_stats"})
 # Arrays whose every index may be asked for, and the ring, whose size is a power of two.
-INDEXED = frozenset({"stats", "crowds", "policy_slots", "policy_events", "policy_interfaces"})
+INDEXED = frozenset({"stats", "crowds", "policy_stats", "policy_events", "policy_interfaces"})
 OF_PLACES = ("policy_places", "policed_since")
 MOST_ENTRIES = 1024
 ETHERNET_BYTES = 14
@@ -123,12 +125,18 @@ class Scratch:
         """Return what the twins that share a program's counters have counted."""
         paths = dict(program.maps)
         reasons = [_packets(value) for _, value in self.whole(paths.get("stats", ""))]
-        rules = [_packets(value) for _, value in self.whole(paths.get("rule_stats", ""))]
-        slots = self.whole(paths.get("rule_slots", ""))
         return Counts(
             {abi.Reason(n): count for n, count in enumerate(reasons[: abi.Reason.REASONS])},
-            {_number(counter): rules[_number(slot) - 1] for counter, slot in slots},
+            self._rules(paths.get("policy_stats", "")),
         )
+
+    def _rules(self, path: str) -> dict[int, int]:
+        fd = self._maps.get(path)
+        if fd is None:
+            return {}
+        stats = read_stats(fd)
+        matched = stats.total(RuleRow.ROW_MATCHED)["packets"]
+        return dict(zip(stats.counters.tolist(), matched.tolist(), strict=True))
 
     def whole(self, path: str) -> list[tuple[bytes, bytes]]:
         """Return what twins have in the map that stands for the one at `path`."""
@@ -143,16 +151,12 @@ def _index(place: bytes) -> bytes:
     return number.to_bytes(4, "little") if is_there else b""
 
 
-def _number(raw: bytes) -> int:
-    return int.from_bytes(raw, "little")
-
-
 def _packets(per_cpu: bytes) -> int:
     return sum(packets for packets, _ in STAT.iter_unpack(per_cpu))
 
 
 def _is_own(name: str, path: str) -> bool:
-    return path.startswith(STATE) and name not in SHARED
+    return name == STATS or (path.startswith(STATE) and name not in SHARED)
 
 
 def _like(real: Fd, path: str, is_whole: bool) -> Fd:

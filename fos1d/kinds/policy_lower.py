@@ -21,6 +21,7 @@ from fos1d.abi import PlaceFlag, PlaceKind
 from fos1d.compile.policy import Chain
 from fos1d.compile.policy_model import Route
 from fos1d.compile.policy_tables import policy_places
+from fos1d.compile.rule_stats import STAT, no_stats
 from fos1d.errors import PolicyLimit
 from fos1d.kinds.admission import Accepted
 from fos1d.kinds.container_policy import EBPFContainerPolicy
@@ -55,8 +56,9 @@ from fos1d.model.objects import (
     Map,
     Mode,
     Program,
+    Table,
 )
-from fos1d.model.pins import SHARED_POLICY, program_family, state_family
+from fos1d.model.pins import SHARED_POLICY, program_family, state_family, table_path
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -237,7 +239,7 @@ class _Wanted:
         }
         known = interface_entries(interfaces, by_index, self.context.facts)
         for claimant in self.claimants:
-            self.lowered.add(claimant, places, interfaces, self._slots_map(), entries, known)
+            self.lowered.add(claimant, places, interfaces, self._stats(), entries, known)
 
     def _note_excess(self, found: int, most: int) -> None:
         message = (
@@ -347,7 +349,7 @@ class _Wanted:
         known = {name: found.path for name, found in self._maps().items()}
         known |= {name: table.path for name, table in self.compiled.tables.items()}
         known |= {name: self._map_of_rules(name).path for name in ("policy_places", INTERFACES)}
-        known |= {"policy_slots": self._slots_map().path}
+        known |= {"policy_stats": self._stats().path}
         bound = {name: path for name, path in known.items() if name in shapes}
         constants = tuple(sorted((k, v) for k, v in knobs.items() if k in abi.KNOBS[code.object]))
         content = self.context.facts.objects[code.object]
@@ -366,15 +368,16 @@ class _Wanted:
         version = f"{name.removeprefix('policy_')}-{self.compiled.version:08x}"
         return map_of_shape(state_family(SHARED_POLICY, version), name, shape)
 
-    def _slots_map(self) -> Map:
-        shape = abi.MAPS[TC[Hook.TC_INGRESS].object]["policy_slots"]
-        family = state_family(SHARED_POLICY, f"slots-{self.compiled.version:08x}")
-        rules = sum(len(chain.rules) for chain in self.compiled.chains)
-        return map_of_shape(family, "policy_slots", shape, max(1, rules))
+    def _stats(self) -> Table:
+        """Return where the rules are counted, which rules alike share."""
+        counters = [n for chain in counters_of(self.compiled.chains) for n in chain]
+        cpus = self.context.facts.cpus
+        path = table_path(digest_of(cpus, counters), "policy_stats")
+        return Table(path, STAT.itemsize, False, lambda: no_stats(counters, cpus).data.cast("B"))
 
     def _maps(self) -> dict[str, Map]:
         shapes = {name: shape for code in CODES for name, shape in abi.MAPS[code.object].items()}
-        apart = self.compiled.tables.keys() | {"policy_places", "policy_slots", INTERFACES}
+        apart = self.compiled.tables.keys() | {"policy_places", "policy_stats", INTERFACES}
         flows = {n: m for n, m in flow_maps(self.context).items() if n in shapes}
         return flows | {
             name: map_of_shape(state_family(SHARED_POLICY, name), name, shape)

@@ -93,6 +93,7 @@ class Facts:
     node_labels: Mapping[str, str] = field(default_factory=dict)
     rivals: tuple[Rival, ...] = ()
     forwards: Mapping[int, bool] = field(default_factory=lambda: {4: True, 6: True})
+    cpus: int = 1
 
     def matching(self, pattern: str) -> list[Interface]:
         """Return the interfaces whose names match a shell glob, by name."""

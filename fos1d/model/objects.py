@@ -89,10 +89,11 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A frozen array whose pin is named by the digest of its content: it can only be whole.
+    """An array whose pin is named by the digest of its content when it is made: it can only be
+    whole.
 
     `content` makes the bytes, elements of `value_bytes`; it is called only when the table is
-    written. `frozen` is False only for an observed table that somebody could still write.
+    written. `frozen` is False where programs count, and where somebody could still write.
     """
 
     path: str

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests import lab
@@ -24,21 +25,25 @@ TCP_HEADERS_BYTES, UDP_HEADERS_BYTES, SPARE_BYTES = 52, 28, 100
 # UDP is sent faster than the limit by this much.
 TOO_FAST = 1.2
 WARM_S = 2
-# A receiver that waits for the CPU loses datagrams that the limit let by.
+# A receiver that waits for the CPU loses datagrams that the limit let by: the default buffer holds
+# what 1 Gbit/s brings in 2 ms at most.
 PROMPTLY = ("chrt", "--fifo", "10")
+BUFFER_BYTES = 4 << 20
+MOST_BUFFER = tuple(Path("/proc/sys/net/core") / name for name in ("rmem_max", "wmem_max"))
 OFF_PERCENT = 5.0
 
 
 @dataclass
 class Case:
-    """A declared rate, a protocol and a direction; and what was got and what was sent, as shares
-    of the rate."""
+    """A declared rate, a protocol and a direction; what was got and what was sent, as shares of
+    the rate; and the share of what came that found no room in the receiver's buffer."""
 
     mbit: int
     kind: str
     way: str
     shares: list[float] = field(default_factory=list)
     offered: list[float] = field(default_factory=list)
+    no_room: list[float] = field(default_factory=list)
 
     @property
     def what(self) -> str:
@@ -96,7 +101,8 @@ def bandwidth(quick: bool) -> Table:
         tuple(_bar(case) for case in cases),
         (
             f"iperf3: one connection, or datagrams at {TOO_FAST:g} times the rate, by what the "
-            "receiver got, headers added; `offered` is what was sent of datagrams",
+            "receiver got, headers added; `offered` is what was sent of datagrams, `% no room` "
+            "what the limit let by and a full socket dropped, in the worst round",
             "10 and 100 Mbit/s in packets of 1,500 bytes at most, 1,000 Mbit/s in 9,000",
         ),
     )
@@ -130,15 +136,45 @@ def _measure(house: House, case: Case, seconds: int) -> None:
     """Send for some seconds, and note what the receiver got of the declared rate."""
     workload, other = (WORKLOAD, house.inside, INSIDE), (".", house.outside, OUTSIDE)
     sender, receiver = (workload, other) if case.way == "egress" else (other, workload)
-    rate = ("-u", "-l", str(case.datagram_bytes), "-b", f"{case.mbit * TOO_FAST:g}M")
-    words = rate if case.kind == "udp" else ()
+    words = _datagrams(case) if case.kind == "udp" else ()
     where, namespace, address = receiver
+    before = _arrivals(namespace)
     with _listening(house, where, namespace, address):
         client = ("iperf3", "-c", address, "-p", str(PORT), "-J", "-t", str(seconds))
         said = house.limiter.run(*sender[:2], *client, "-O", str(WARM_S), *words)
     sent, received = (each / case.payload / (case.mbit * 1e6) for each in _bits_per_s(said))
     case.shares.append(received)
     case.offered.append(sent)
+    case.no_room.append(_arrivals(namespace).no_room_since(before))
+
+
+def _datagrams(case: Case) -> tuple[str, ...]:
+    """Return the words for datagrams, with the largest buffer that iperf3 gets: it gives up over
+    one that the kernel, which doubles what it is asked for, makes smaller."""
+    most = min(2 * int(path.read_text()) for path in MOST_BUFFER)
+    buffer = str(min(BUFFER_BYTES, most))
+    size = str(case.datagram_bytes)
+    return ("-u", "-l", size, "-b", f"{case.mbit * TOO_FAST:g}M", "-w", buffer)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Datagrams that were read, and that found their socket full, ever in a network namespace."""
+
+    read: int
+    no_room: int
+
+    def no_room_since(self, before: Arrivals) -> float:
+        """Return the share that found no room."""
+        lost = self.no_room - before.no_room
+        return lost / max(lost + self.read - before.read, 1)
+
+
+def _arrivals(namespace: lab.Namespace) -> Arrivals:
+    lines = namespace.run("cat", "/proc/net/snmp").splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Udp:"))
+    counts = dict(zip(names[1:], map(int, values[1:]), strict=True))
+    return Arrivals(counts["InDatagrams"], counts["RcvbufErrors"])
 
 
 @contextmanager
@@ -174,8 +210,10 @@ def _bits_per_s(said: str) -> tuple[float, float]:
 
 def _row(case: Case) -> Row:
     mbit = [share * case.mbit for share in case.shares]
-    offered = case.mbit * middle(case.offered) if case.kind == "udp" else ""
-    more: dict[str, float | str] = {"rounds": spread(mbit), "offered": offered}
+    more: dict[str, float | str] = {"rounds": spread(mbit)}
+    if case.kind == "udp":
+        more["offered"] = case.mbit * middle(case.offered)
+        more["% no room"] = 100 * max(case.no_room)
     return Row(case.what, f"{case.mbit:,} Mbit/s", middle(mbit), case.share, more)
 
 

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fos1d import abi
+from fos1d.compile.rule_stats import STAT, no_stats
 from fos1d.kernel import bpf, contents, libbpf
 from fos1d.kernel.bpf import Fd
+from fos1d.kernel.counters import STATS, rule_counts
 from fos1d.kernel.libbpf import call
 from fos1d.kernel.port import RealKernel
 from fos1d.kinds.program_lower import map_of_shape
@@ -39,12 +41,12 @@ from tests.oracle.policy import WITH_PORTS, WITH_TYPES, Packet
 
 Tables = Mapping[str, npt.NDArray[Any]]
 PLACE_KEY, PLACE = np.dtype(abi.PLACE_KEY), np.dtype(abi.PLACE)
-STAT = np.dtype(abi.STAT)
 TABLES = (
     "policy_heads",
     "policy_rules",
     "policy_words",
-    "policy_intervals",
+    "policy_leaves32",
+    "policy_leaves128",
     "policy_tree32",
     "policy_tree128",
     "policy_routes",
@@ -58,7 +60,7 @@ PROGRAMS: dict[str, tuple[str, str, Hook | CgroupHook]] = {
     "sent": ("tc_workload", "fos1_tc_workload_out", Hook.TC_EGRESS),
 }
 # Maps that live as long as the rules.
-OF_THESE_RULES = {"policy_places", "policy_interfaces", "policy_slots"}
+OF_THESE_RULES = {"policy_places", "policy_interfaces"}
 # Declared by a header that the program includes, and used by others only.
 UNUSED = {"workload_sockets"}
 Knobs = dict[str, int | tuple[int, ...]]
@@ -153,10 +155,11 @@ class Rig:
         chosen: dict[str, KernelObject] = {}
         for name in TABLES:
             chosen[name] = _table(digest, name, tables[name])
+        chosen[STATS] = _stats(_counters(tables))
         wanted: list[KernelObject] = list(chosen.values())
         names = {PROGRAMS[hook][0] for hook in hooks.split()}
         for name, shape in {n: s for o in names for n, s in abi.MAPS[o].items()}.items():
-            if name not in {*TABLES, *UNUSED}:
+            if name not in {*chosen, *UNUSED}:
                 owner = digest if name in OF_THESE_RULES else SHARED_POLICY
                 self.shared[name] = map_of_shape(state_family(owner, name), name, shape)
                 wanted.append(self.shared[name])
@@ -254,14 +257,22 @@ class Rig:
 
     def counts(self) -> dict[int, tuple[int, int]]:
         """Return packets and bytes by rule counter."""
-        with self.open("rule_stats") as fd:
-            values = (values for _, values in contents.read_raw(fd, bpf.map_info(fd)))
-            stats = np.frombuffer(b"".join(values), STAT).reshape(-1, contents.possible_cpus())
         return {
-            int.from_bytes(key, "little"): (int(stat["packets"].sum()), int(stat["bytes"].sum()))
-            for key, value in self.entries("rule_slots").items()
-            for stat in (stats[int.from_bytes(value, "little") - 1],)
+            counter: (use.matched.packets, use.matched.bytes)
+            for counter, use in rule_counts(self.kernel.bpffs).items()
+            if use.matched.packets
         }
+
+
+def _counters(tables: Tables) -> list[int]:
+    rules = int(tables["policy_heads"][0]["all_rules"])
+    return [int(counter) for counter in tables["policy_rules"]["counter"][:rules]]
+
+
+def _stats(counters: list[int]) -> Table:
+    content = no_stats(counters, contents.possible_cpus())
+    path = table_path(_sum(repr(counters).encode()), STATS)
+    return Table(path, STAT.itemsize, False, lambda: memoryview(content.tobytes()))
 
 
 def _digest(tables: Tables) -> str:

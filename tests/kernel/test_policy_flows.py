@@ -16,10 +16,11 @@ from fos1d.abi import PlaceFlag, PlaceKind, PolicyAction, Reason
 from fos1d.compile.policy import compile_chains
 from fos1d.compile.policy_model import Limit, Peers, Rule, Service, peers_of
 from fos1d.compile.policy_tables import policy_tables
+from fos1d.compile.rule_stats import STAT
 from fos1d.kernel.port import RealKernel
 from tests import frames as f
 from tests import lab
-from tests.kernel.policy_rig import STAT, TC_NEXT, Place, Rig, checksum, frame_of
+from tests.kernel.policy_rig import TC_NEXT, Place, Rig, checksum, frame_of
 from tests.oracle.policy import ACK, FIN, SYN, Packet
 
 pytestmark = pytest.mark.kernel

@@ -56,7 +56,7 @@ def rows_at(chain: Chain, tables: dict[str, np.ndarray], family: int, address: i
     find = find32 if family == 4 else find128
     start = find(tables, head[f"peer{family}"], address)
     if start & Vector.VECTOR_ONE:
-        return [start & Vector.VECTOR_AT]
+        return [start & Vector.ONE_NUMBER]
     start &= Vector.VECTOR_AT
     summary, word = (int(found) for found in np.append(chain.content, 0)[start : start + 2])
     return [rule for rule in range(len(chain.rules)) if summary and word >> rule & 1]
@@ -164,8 +164,8 @@ def test_chains_share_the_room() -> None:
 
 
 def test_too_many_ipv6_ranges() -> None:
-    ranges = tuple((n * 4, n * 4 + 1) for n in range(240_000))
-    with pytest.raises(PolicyLimit, match="472392 bounds"):
+    ranges = tuple((n * 4, n * 4 + 1) for n in range(1_420_000))
+    with pytest.raises(PolicyLimit, match="2834352 bounds"):
         compile_chain([Rule(ALL, Peers(v6=ranges))], 1)
 
 

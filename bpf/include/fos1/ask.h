@@ -34,25 +34,30 @@ static __always_inline u32 answer_of(const struct fos1_policy_rule *rule,
 	return answer;
 }
 
-/* The answer of the next rule of a walk where no rule acts and goes on, by its
- * slot; 0 if the rule has not matched yet.
+/* The answer of the only rule that applies, by its name (fos1_vector); 0 if it
+ * acts and goes on.
  */
-static __always_inline u32 answer_by_slot(const struct walk *walk)
+static __always_inline u32 answer_of_one(u32 one)
 {
-	const u32 decided = FOS1_SLOT_ALLOWS | FOS1_SLOT_DENIES;
-	u32 number, at, answer, *slot;
+	const u32 bits = FOS1_ONE_ALLOWS | FOS1_ONE_STATEFUL;
 
-	number = walk_next(walk);
-	at = walk->rule_base + number;
-	slot = bpf_map_lookup_elem(&policy_slots, &at);
-	if (!slot || !(*slot & decided))
+	/* The bits of an answer are the same. */
+	_Static_assert((u32)FOS1_ONE_ALLOWS == (u32)ANSWER_ALLOWED &&
+			       (u32)FOS1_ONE_STATEFUL ==
+				       (u32)FOS1_JUDGED_STATEFUL,
+		       "answers are read from vectors");
+	if (!(one & (FOS1_ONE_ALLOWS | FOS1_ONE_DENIES)))
 		return 0;
-	answer = number + 1;
-	if (*slot & FOS1_SLOT_ALLOWS)
-		answer |= ANSWER_ALLOWED;
-	if (*slot & FOS1_SLOT_STATEFUL)
-		answer |= FOS1_JUDGED_STATEFUL;
-	return answer;
+	return (one & bits) | ((one & FOS1_ONE_NUMBER) + 1);
+}
+
+/* The answer of the next rule of a walk where no rule acts and goes on. */
+static __always_inline u32 answer_of_next(const struct walk *walk)
+{
+	u32 number = walk_next(walk), at = walk->rule_base + number;
+	struct fos1_policy_rule *rule = bpf_map_lookup_elem(&policy_rules, &at);
+
+	return rule && decides(rule) ? answer_of(rule, number) : 0;
 }
 
 /* Visit the next rule that applies; 1 when there is no more to do. */
@@ -112,7 +117,7 @@ __noinline int policy_ask(struct asked *asked)
 {
 	struct fos1_policy_chain_head *head;
 	struct visit visit = {};
-	u32 chain, answer = 0, wanted = FOS1_PLACE_POLICED;
+	u32 chain, found, answer = 0, wanted = FOS1_PLACE_POLICED;
 
 	if (!asked)
 		return 0;
@@ -124,9 +129,10 @@ __noinline int policy_ask(struct asked *asked)
 	head = bpf_map_lookup_elem(&policy_heads, &chain);
 	if (!(asked->flags & wanted) || !head)
 		return asked->answer;
-	if (walk_begin(&visit.walk, &asked->question, head) &&
-	    !(asked->flags & FOS1_PLACE_EFFECTS))
-		answer = answer_by_slot(&visit.walk);
+	found = policy_walk(&visit.walk, &asked->question, head);
+	if (found && !(asked->flags & FOS1_PLACE_EFFECTS))
+		answer = found & FOS1_VECTOR_ONE ? answer_of_one(found)
+						 : answer_of_next(&visit.walk);
 	if (answer)
 		return answer;
 	bpf_loop(CLASSIFY_STEPS, visit_rule, &visit, 0);

@@ -4,10 +4,10 @@
  *
  * A rule is one bit. Three bit vectors say which rules apply to the place, to
  * the peer's address and to the service; what all three have applies. Static
- * B+ trees find the vectors of an address and of a service, one cache line a
- * level; a vector is its summary words and the words that are not zero. Where
- * one holds a single rule, its name says which, and that rule is looked up in
- * the others.
+ * B+ trees find the leaf with the vector of an address or of a service, one
+ * cache line a level; a vector is its summary words and the words that are not
+ * zero. Where one holds a single rule, its name says which and what it does,
+ * and that rule is looked up in the others: then nothing else is read of it.
  *
  * Writer: the daemon, once, before the maps are frozen and their program is
  * attached; changed rules are a new set of maps. Readers: the programs. They
@@ -30,7 +30,8 @@
 POLICY_TABLE(policy_heads, struct fos1_policy_chain_head, FOS1_CHAINS);
 POLICY_TABLE(policy_rules, struct fos1_policy_rule, 1);
 POLICY_TABLE(policy_words, u64, 1);
-POLICY_TABLE(policy_intervals, u32, 1);
+POLICY_TABLE(policy_leaves32, struct fos1_leaf32, 1);
+POLICY_TABLE(policy_leaves128, struct fos1_leaf128, 1);
 POLICY_TABLE(policy_tree32, struct fos1_tree32_node, 1);
 POLICY_TABLE(policy_tree128, struct fos1_set6_node, 1);
 
@@ -119,12 +120,29 @@ static __always_inline u32 rank128(const struct fos1_set6_node *node, u64 high,
 	return rank;
 }
 
-/* The interval that a key is in: how many intervals end below it. Spare keys
- * are all ones, so never below. Global, so that the verifier sees it once.
+static __always_inline u32 leaf128_rank(const struct fos1_leaf128 *leaf,
+					u64 high, u64 low)
+{
+	u32 rank = 0;
+
+#pragma unroll
+	for (int i = 0; i < FOS1_LEAF128_INTERVALS; i++) {
+		if (leaf->high[i] > high ||
+		    (leaf->high[i] == high && leaf->low[i] >= low))
+			break;
+		rank++;
+	}
+	return rank;
+}
+
+/* The vector of the interval that a key is in: how many intervals end below it
+ * says which. Spare keys are all ones, so never below. Global, so that the
+ * verifier sees it once.
  */
 __noinline u32 policy_find32(struct fos1_index *index, u32 key)
 {
-	u32 offset = 0, rank = 0;
+	u32 offset = 0, rank = 0, at;
+	struct fos1_leaf32 *leaf;
 
 	if (!index)
 		return 0;
@@ -132,7 +150,6 @@ __noinline u32 policy_find32(struct fos1_index *index, u32 key)
 #pragma unroll
 	for (u32 level = 0; level < FOS1_TREE_LEVELS; level++) {
 		struct fos1_tree32_node *node;
-		u32 at;
 
 		if (level >= index->levels)
 			break;
@@ -143,12 +160,21 @@ __noinline u32 policy_find32(struct fos1_index *index, u32 key)
 			return 0;
 		rank = rank32(node, key);
 	}
-	return offset * FOS1_TREE32_KEYS + rank;
+	at = index->leaves + offset * FOS1_TREE32_KEYS + rank;
+	leaf = bpf_map_lookup_elem(&policy_leaves32, &at);
+	if (!leaf)
+		return 0;
+	rank = 0;
+#pragma unroll
+	for (int i = 0; i < FOS1_LEAF32_INTERVALS; i++)
+		rank += below(leaf->last[i], key);
+	return leaf->vector[rank & (FOS1_LEAF_VECTORS - 1)];
 }
 
 __noinline u32 policy_find128(struct fos1_index *index, u64 high, u64 low)
 {
-	u32 offset = 0, rank = 0;
+	u32 offset = 0, rank = 0, at;
+	struct fos1_leaf128 *leaf;
 
 	if (!index)
 		return 0;
@@ -156,7 +182,6 @@ __noinline u32 policy_find128(struct fos1_index *index, u64 high, u64 low)
 #pragma unroll
 	for (u32 level = 0; level < FOS1_TREE_LEVELS; level++) {
 		struct fos1_set6_node *node;
-		u32 at;
 
 		if (level >= index->levels)
 			break;
@@ -167,7 +192,12 @@ __noinline u32 policy_find128(struct fos1_index *index, u64 high, u64 low)
 			return 0;
 		rank = rank128(node, high, low);
 	}
-	return offset * FOS1_TREE128_KEYS + rank;
+	at = index->leaves + offset * FOS1_TREE128_KEYS + rank;
+	leaf = bpf_map_lookup_elem(&policy_leaves128, &at);
+	if (!leaf)
+		return 0;
+	rank = leaf128_rank(leaf, high, low);
+	return leaf->vector[rank & (FOS1_LEAF_VECTORS - 1)];
 }
 
 static __always_inline u64 policy_word(u32 at)
@@ -202,32 +232,20 @@ __noinline int policy_holds(struct fos1_policy_chain_head *head, u32 vector,
 	return policy_word(at) >> (number & 63) & 1;
 }
 
-static __always_inline u32 vector_of(const struct fos1_index *index,
-				     u32 interval)
-{
-	u32 at = index->intervals + interval;
-	u32 *vector = bpf_map_lookup_elem(&policy_intervals, &at);
-
-	return vector ? *vector : 0;
-}
-
 static __always_inline u32 peer_vector(const struct question *question,
 				       struct fos1_policy_chain_head *head)
 {
 	if (question->is_v6)
-		return vector_of(&head->peer6,
-				 policy_find128(&head->peer6,
-						question->peer_high,
-						question->peer_low));
-	return vector_of(&head->peer4,
-			 policy_find32(&head->peer4, question->peer_low));
+		return policy_find128(&head->peer6, question->peer_high,
+				      question->peer_low);
+	return policy_find32(&head->peer4, question->peer_low);
 }
 
 static __always_inline bool holds(struct fos1_policy_chain_head *head,
 				  u32 vector, u32 number)
 {
 	if (vector & FOS1_VECTOR_ONE)
-		return (vector & FOS1_VECTOR_AT) == number;
+		return (vector & FOS1_ONE_NUMBER) == number;
 	return vector & FOS1_VECTOR_ALL || policy_holds(head, vector, number);
 }
 
@@ -328,14 +346,16 @@ static __always_inline u32 walk_take(struct walk *walk)
 	return number;
 }
 
-static __always_inline void aim_walk(struct walk *walk,
-				     const struct question *question,
-				     struct fos1_policy_chain_head *head)
+/* Aim a walk; return the name of the vector that holds a single rule, if one
+ * does.
+ */
+static __always_inline u32 aim_walk(struct walk *walk,
+				    const struct question *question,
+				    struct fos1_policy_chain_head *head)
 {
-	u32 service = policy_find32(&head->service, question->service);
 	const u32 vectors[CLASSIFY_VECTORS] = {
 		peer_vector(question, head),
-		vector_of(&head->service, service),
+		policy_find32(&head->service, question->service),
 		question->subject,
 	};
 
@@ -345,29 +365,32 @@ static __always_inline void aim_walk(struct walk *walk,
 	for (u32 i = 0; i < CLASSIFY_VECTORS; i++)
 		if (vectors[i] & FOS1_VECTOR_ONE) {
 			aim_at_one(walk, head, vectors,
-				   vectors[i] & FOS1_VECTOR_AT);
-			return;
+				   vectors[i] & FOS1_ONE_NUMBER);
+			return vectors[i];
 		}
 	aim(walk, head, vectors);
+	return 0;
 }
 
-/* Begin a walk, which is zero, along the rules that apply; true if the first
- * step found some. Global, so that the verifier sees it once.
+/* What the first step of a walk found: some rules that apply, or with them the
+ * name of the vector that holds the only one (fos1_vector).
  */
-__noinline int policy_walk(struct walk *walk, struct question *question,
+enum walk_found { WALK_NOTHING = 0, WALK_SOME = 1 };
+
+/* Begin a walk, which is zero, along the rules that apply: walk_found. Global,
+ * so that the verifier sees it once.
+ */
+__noinline u32 policy_walk(struct walk *walk, struct question *question,
 			   struct fos1_policy_chain_head *head)
 {
-	if (!walk || !question || !head)
-		return false;
-	aim_walk(walk, question, head);
-	return !walk_is_over(walk) && walk_on(walk);
-}
+	u32 one;
 
-static __always_inline bool walk_begin(struct walk *walk,
-				       struct question *question,
-				       struct fos1_policy_chain_head *head)
-{
-	return policy_walk(walk, question, head);
+	if (!walk || !question || !head)
+		return WALK_NOTHING;
+	one = aim_walk(walk, question, head);
+	if (walk_is_over(walk) || !walk_on(walk))
+		return WALK_NOTHING;
+	return one ? one : WALK_SOME;
 }
 
 #endif

@@ -104,11 +104,11 @@ static __always_inline bool is_vital(struct hook *hook, bool is_answer)
 static __always_inline bool account(struct hook *hook, u32 rules)
 {
 	u32 bytes = hook->asked->bytes;
-	bool takes = rule_account(hook->way, rules, bytes);
+	bool takes = policy_account(hook->way, rules, bytes);
 
 	if (FOS1_AT_CGROUP)
-		takes &= rule_account(FOS1_CHAIN_RECEIVE + hook->way,
-				      rules >> FOS1_JUDGED_SHIFT, bytes);
+		takes &= policy_account(FOS1_CHAIN_RECEIVE + hook->way,
+					rules >> FOS1_JUDGED_SHIFT, bytes);
 	return takes;
 }
 

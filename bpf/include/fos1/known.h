@@ -57,17 +57,16 @@ static __always_inline bool passes_by(const struct fos1_flow *flow,
 static __always_inline bool count_known(const struct hook *hook, u32 rules,
 					u32 bytes)
 {
-	u32 network = slot_by_number(hook->way, rules), container = 0;
+	struct decided_by network = decided_by(hook->way, rules),
+			  container = {};
 
 	if (FOS1_AT_CGROUP)
-		container = slot_by_number(FOS1_CHAIN_RECEIVE + hook->way,
-					   rules >> FOS1_JUDGED_SHIFT);
-	if (unlikely((network | container) & FOS1_SLOT_LIMITED))
+		container = decided_by(FOS1_CHAIN_RECEIVE + hook->way,
+				       rules >> FOS1_JUDGED_SHIFT);
+	if (unlikely(is_limited(&network) || is_limited(&container)))
 		return false;
-	if (network)
-		count_rule(network, bytes);
-	if (container)
-		count_rule(container, bytes);
+	count_decision(&network, bytes);
+	count_decision(&container, bytes);
 	return true;
 }
 
@@ -115,18 +114,27 @@ __noinline int policy_is_known(struct fos1_place *place, u32 place_id,
 	       count_known(&hook, rules, bytes);
 }
 
+/* Whether a rule allows and no more. */
+static __always_inline bool only_allows(u32 at)
+{
+	struct fos1_policy_rule *rule = bpf_map_lookup_elem(&policy_rules, &at);
+
+	return rule && rule->action == FOS1_ACT_ALLOW &&
+	       !(rule->flags & (FOS1_RULE_STATEFUL | FOS1_RULE_LIMITED));
+}
+
 /* Whether the first rule that applies to a plain packet allows it and no more;
  * false says nothing. At an interface where nothing acts and goes on.
  */
 __noinline int policy_is_allowed(struct fos1_place *place,
 				 struct packet *packet, u32 way, u32 bytes)
 {
-	const u32 known = FOS1_SLOT_ALLOWS | FOS1_SLOT_STATEFUL |
-			  FOS1_SLOT_LIMITED;
+	const u32 known = FOS1_ONE_ALLOWS | FOS1_ONE_STATEFUL |
+			  FOS1_ONE_LIMITED;
 	struct fos1_policy_chain_head *head;
 	struct question question = {};
 	struct walk walk = {};
-	u32 slot;
+	u32 found, at;
 
 	if (!place || !packet)
 		return false;
@@ -137,12 +145,14 @@ __noinline int policy_is_allowed(struct fos1_place *place,
 		return false;
 	fill_peer(&question, packet, way);
 	question.service = service_of(packet, false);
-	if (!walk_begin(&walk, &question, head))
+	found = policy_walk(&walk, &question, head);
+	if (!found)
 		return false;
-	slot = slot_of(head->rule_base + walk_next(&walk));
-	if ((slot & known) != FOS1_SLOT_ALLOWS)
+	at = head->rule_base + walk_next(&walk);
+	if (found & FOS1_VECTOR_ONE ? (found & known) != FOS1_ONE_ALLOWS
+				    : !only_allows(at))
 		return false;
-	count_rule(slot, bytes);
+	count_rule(head, at, FOS1_ROW_MATCHED, bytes);
 	return true;
 }
 

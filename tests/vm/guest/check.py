@@ -102,14 +102,24 @@ def shown() -> str:
     return found[0] if found else words
 
 
+def revision() -> str:
+    """Return which version of the manifests was read last; nothing where the daemon is silent."""
+    return str(status().get("source", {}).get("revision", ""))
+
+
+def passes() -> int:
+    """Return how many passes the daemon has made; 0 where it is silent."""
+    return int(status().get("passes", {}).get("count", 0))
+
+
 def push(text: str, place: Path = POLICY) -> None:
     """Replace a manifest and wait until it is in force."""
-    before = status().get("source", {}).get("revision")
+    before = revision()
     staged = place.with_name(f"{place.name}~")
     staged.write_text(text)
     staged.rename(place)
-    until(lambda: status().get("source", {}).get("revision") != before, "it is read")
-    until(lambda: status()["healthy"], f"it is Ready: {status()}")
+    until(lambda: revision() not in ("", before), "it is read")
+    until(lambda: status().get("healthy"), "it is Ready")
 
 
 # What is checked
@@ -168,9 +178,10 @@ def ping(source: str) -> bool:
 
 def check_lifecycle() -> None:
     number = shown()
-    passes = status()["passes"]["count"]
+    until(passes, "the daemon answers")
+    before = passes()
     systemctl("reload", "fos1d")
-    until(lambda: status()["passes"]["count"] > passes, "a reload makes a pass")
+    until(lambda: passes() > before, "a reload makes a pass")
     pid = systemctl("show", "-P", "MainPID", "fos1d")
     lab.command("kill", "-9", pid)
     assert in_force()
