@@ -25,7 +25,9 @@ FILTERS = {
 
 def register(subparsers: Any) -> None:
     """Add `nat` to fos1ctl."""
-    parser = subparsers.add_parser("nat", help="sessions and bindings of address translation")
+    parser = subparsers.add_parser(
+        "nat", help="show or forget sessions and bindings of address translation"
+    )
     commands = parser.add_subparsers(dest="nat_command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="show sessions and bindings")
     listing.add_argument(
