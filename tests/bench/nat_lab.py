@@ -102,7 +102,7 @@ def answer(router: Router, gun: Gun, count: int) -> set[bytes]:
     that the host beyond has seen."""
     (link,) = json.loads(router.namespace.ip("-j", "link", "show", "dev", OUT))
     head = bytes.fromhex(link["address"].replace(":", "")) + MAC_BYTES + b"\x08\x00"
-    seen = set()
+    seen: set[bytes] = set()
     with router.namespace.entered(), _listener() as far:
         gun.fire(count)
         while len(seen) < count:
