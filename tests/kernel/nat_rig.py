@@ -25,7 +25,7 @@ from fos1d.model.pins import program_family, state_family
 from fos1d.plan.actions import Plan
 from tests import frames as f
 from tests.contract import reconcile_once
-from tests.kernel.policy_rig import TC_NEXT, TC_SHOT, Runner
+from tests.kernel.policy_rig import TC_NEXT, TC_REDIRECT, TC_SHOT, Runner
 
 OUTSIDE_IF, INSIDE_IF = 1, 1
 POLICY, OTHER_POLICY = 77, 78
@@ -218,9 +218,10 @@ class Nat:
         rules: Rules,
         generation: int = 1,
         hooks: str = "in out",
+        program: str = "",
     ) -> None:
         self.kernel, self.family, self.hooks = kernel, family, hooks.split()
-        self.object = f"tc_nat{family}"
+        self.object = program or f"tc_nat{family}"
         self.runners: dict[str, Runner] = {}
         self.put(rules, generation)
 
@@ -231,12 +232,12 @@ class Nat:
         for name, shape in abi.MAPS[self.object].items():
             owner = f"_v{generation}" if self._plain(name) in OF_THESE_RULES else "_nat"
             made = map_of_shape(state_family(owner, name), name, shape)
-            if self._plain(name) == "backends":
+            if name.startswith("nat_backends"):
                 made = replace(made, max_entries=max(1, 1021 * len(rules.backends)))
             self.maps[name] = made
         wanted: list[KernelObject] = [*self.maps.values()]
         for name, rows in tables.items():
-            if rows:
+            if rows and name in self.maps:
                 wanted.append(self._entries(name, b"".join(sorted(rows))))
         knobs = {
             "link_header_bytes": 14,
@@ -247,6 +248,7 @@ class Nat:
                 bool(rules.prefixes) or any(p[4].get("flags", 0) & 1 for p in rules.ports)
             ),
         }
+        knobs = {name: knobs[name] for name in knobs if name in abi.KNOBS[self.object]}
         programs = {way: self._program(way, generation, knobs) for way in self.hooks}
         wanted += programs.values()
         assert reconcile_once(self.kernel, {key_of(obj): obj for obj in wanted}) == Plan()
@@ -255,8 +257,11 @@ class Nat:
     def _plain(self, name: str) -> str:
         return name.removeprefix("nat_").rstrip("46")
 
+    def _source_interface(self) -> int:
+        return 0 if self.object == "tc_nat64" else OUTSIDE_IF
+
     def _named(self, plain: str) -> str:
-        return next(name for name in self.maps_of if self._plain(name) == plain)
+        return f"nat_{plain}{self.family}"
 
     @property
     def maps_of(self) -> Iterable[str]:
@@ -286,7 +291,7 @@ class Nat:
                 record(
                     kind("NAT_SOURCE#"),
                     prefix_bits=32 + ip_network(prefix).prefixlen,
-                    interface=OUTSIDE_IF,
+                    interface=self._source_interface(),
                     address=words(str(ip_network(prefix).network_address)),
                 )
                 + number.to_bytes(4, "little")
@@ -332,7 +337,7 @@ class Nat:
                 for address, number in rules.outsides
             ],
         )
-        if self.family == 6:
+        if "nat_prefixes6" in self.maps_of:
             yield "nat_prefixes6", [self._prefix(*row) for row in rules.prefixes]
 
     def _prefix(self, way: str, old: str, new: str, adjustment: int) -> bytes:
@@ -389,8 +394,8 @@ class Nat:
         ran = runner.run(f.ethernet(sent), OUTSIDE_IF)
         if ran.verdict == TC_SHOT:
             return None
-        assert ran.verdict == TC_NEXT
-        assert ran.frame[:14] == f.ethernet(sent)[:14]
+        assert ran.verdict in (TC_NEXT, TC_REDIRECT)
+        assert ran.frame[:14] == f.ethernet(ran.frame[14:])[:14]
         return ran.frame[14:]
 
     # Tables

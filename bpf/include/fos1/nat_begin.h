@@ -258,6 +258,7 @@ nat_policy_of_lead(struct nat *nat)
 {
 	struct fos1_nat_policy *policy = nat_policy_by_id(nat->lead.policy);
 
+	nat_map_far(nat, policy);
 	if (!policy ||
 	    !nat_same(NAT_EXTERNAL(policy), NAT_WORDS_OF(nat->key.dest)) ||
 	    nat_policy_of(nat, policy->interface, nat->lead.address) !=

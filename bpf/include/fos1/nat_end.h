@@ -54,9 +54,9 @@ static __always_inline u32 nat_tuple(struct bpf_sock_tuple *tuple,
 				     const __be32 *far, __be16 far_port,
 				     const __be32 *near, __be16 near_port)
 {
-#if NAT_FAMILY == 4
-	tuple->ipv4.saddr = far[0];
-	tuple->ipv4.daddr = near[0];
+#if NAT_FAMILY == 4 || defined(NAT_64)
+	tuple->ipv4.saddr = far[NAT_WORDS - 1];
+	tuple->ipv4.daddr = near[NAT_WORDS - 1];
 	tuple->ipv4.sport = far_port;
 	tuple->ipv4.dport = near_port;
 	return sizeof(tuple->ipv4);

@@ -7,6 +7,9 @@
 
 #include <fos1/types.h>
 
+/* NAT64 has IPv6 on one side, and keeps the other's addresses as if they were
+ * that too: ::ffff:a.b.c.d.
+ */
 #if NAT_FAMILY == 4
 #define NAT_OF(name)	   name##4
 #define NAT_PROGRAM(hook)  fos1_tc_nat4_##hook
@@ -16,16 +19,26 @@
 #define NAT_ICMP	   IPPROTO_ICMP
 enum nat_family_number { NAT_WORDS = 1 };
 #else
-#define NAT_OF(name)	   name##6
-#define NAT_PROGRAM(hook)  fos1_tc_nat6_##hook
-#define NAT_STRUCT(a, b)   struct fos1_nat_##a##6##b
+#define NAT_OF(name)	  name##6
+#define NAT_PROGRAM(hook) fos1_tc_nat6_##hook
+#define NAT_STRUCT(a, b)  struct fos1_nat_##a##6##b
+#ifdef NAT_64
+#define NAT_EXTERNAL(rule) nat_map_external(nat, rule)
+#else
 #define NAT_EXTERNAL(rule) NAT_WORDS_OF((rule)->external6)
-#define NAT_ETHER_TYPE	   ETH_P_IPV6
-#define NAT_ICMP	   IPPROTO_ICMPV6
+#endif
+#define NAT_ETHER_TYPE ETH_P_IPV6
+#define NAT_ICMP       IPPROTO_ICMPV6
 enum nat_family_number { NAT_WORDS = 4 };
 #endif
 
 #define NAT_WORDS_OF(address) ((__be32 *)&(address))
+
+#ifdef NAT_64
+#define NAT_SCRATCH nat_scratch64
+#else
+#define NAT_SCRATCH NAT_OF(nat_scratch)
+#endif
 
 typedef NAT_STRUCT(flow, _key) nat_flow_key;
 typedef NAT_STRUCT(flow, ) nat_flow;

@@ -4,6 +4,7 @@
 #define FOS1_NAT_KNOWN_H
 
 #include <linux/pkt_cls.h>
+#include <linux/if_ether.h>
 
 #include <fos1/nat_rewrite.h>
 #include <fos1/nat_rule.h>
@@ -27,6 +28,9 @@ static __always_inline void nat_count_packet(u32 policy, u32 bytes,
 	stat->other += is_other;
 }
 
+#ifdef NAT_64
+#include <fos1/nat64_translate.h>
+#else
 /* Say what this hook's end of the packet becomes. */
 static __always_inline void nat_plan(struct nat *nat, const __be32 *address,
 				     __be16 port)
@@ -57,6 +61,8 @@ static __always_inline int nat_translate(struct __sk_buff *skb, struct nat *nat,
 	return TC_ACT_UNSPEC;
 }
 
+#endif
+
 static __always_inline bool nat_has_ended(struct nat *nat, const nat_flow *flow,
 					  const struct fos1_nat_policy *policy)
 {
@@ -82,6 +88,7 @@ __noinline int NAT_OF(nat_follow)(struct __sk_buff *skb)
 	    (nat->way == FOS1_NAT_IN && flow->interface != nat->interface))
 		return false;
 	policy = nat_policy_by_id(flow->policy);
+	nat_map_far(nat, policy);
 	if (nat_has_ended(nat, flow, policy)) {
 		nat_forget(nat, &nat->key, flow);
 		return false;

@@ -82,6 +82,14 @@ struct nat {
 	struct layout layout;
 	struct packet quoted;
 	struct layout quote;
+#ifdef NAT_64
+	__be32 prefix[4];
+	__be32 external[4];
+	__be32 ends[8];
+	u32 prefix_bytes;
+	u32 is_v4;
+	u32 traffic_class;
+#endif
 };
 
 struct {
@@ -89,15 +97,21 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, struct nat);
-} NAT_OF(nat_scratch) SEC(".maps");
+} NAT_SCRATCH SEC(".maps");
 
 /* The packet at hand. */
 static __always_inline struct nat *nat_here(void)
 {
 	u32 first = 0;
 
-	return bpf_map_lookup_elem(&NAT_OF(nat_scratch), &first);
+	return bpf_map_lookup_elem(&NAT_SCRATCH, &first);
 }
+
+#ifdef NAT_64
+#include <fos1/nat64_side.h>
+#else
+#include <fos1/nat_side.h>
+#endif
 
 static __always_inline bool nat_is_message(const struct packet *packet,
 					   u8 protocol, u8 type)
@@ -147,6 +161,7 @@ static __always_inline void nat_fill_key(nat_flow_key *key,
 	key->pad = 0;
 	if (!nat_is_icmp(packet->protocol))
 		return;
+	key->protocol = NAT_ICMP;
 	if (!nat_asks(packet))
 		key->source_port = 0;
 	if (!nat_answers(packet))
@@ -170,13 +185,14 @@ static __always_inline void nat_read(struct __sk_buff *skb, struct nat *nat,
 	nat->parsed = PARSED_NOT_IP;
 	nat->now_ns = bpf_ktime_get_ns();
 	if (!read_link(skb, link_bytes, packet, layout) ||
-	    packet->ether_type != bpf_htons(NAT_ETHER_TYPE))
+	    !nat_is_type(packet->ether_type))
 		return;
 	nat->parsed = read_network(skb, packet, layout);
 	if (nat->parsed == PARSED_IP)
 		nat->parsed = read_transport(skb, packet, layout, false);
 	if (nat->parsed == PARSED_IP && packet->is_fragment)
 		policy_fragment(packet, layout);
+	nat_map_packet(nat, packet);
 	nat_fill_key(&nat->key, packet, nat->way);
 }
 
@@ -204,24 +220,5 @@ static __always_inline bool nat_concerns(const struct packet *packet)
 	return !nat_is_icmp(packet->protocol) || nat_asks(packet) ||
 	       nat_answers(packet);
 }
-
-#ifndef NAT_64
-/* Far ends are the same on both sides, and ports are of one table. */
-static __always_inline void nat_translate_far(const struct nat *nat,
-					      nat_flow_key *key)
-{
-	(void)nat, (void)key;
-}
-
-static __always_inline bool nat_hold_port(struct nat *nat, __be16 port)
-{
-	return nat && port;
-}
-
-static __always_inline void nat_keep_held(struct nat *nat, u64 until_ns)
-{
-	(void)nat, (void)until_ns;
-}
-#endif
 
 #endif

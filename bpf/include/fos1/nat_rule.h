@@ -17,7 +17,7 @@ static __always_inline u32 nat_policy_of(struct nat *nat, u32 interface,
 	u32 *found;
 
 	nat->source.prefix_bits = 32 + NAT_WORDS * 32;
-	nat->source.interface = interface;
+	nat->source.interface = nat_source_interface(interface);
 	nat_copy(NAT_WORDS_OF(nat->source.address), source);
 	found = bpf_map_lookup_elem(&nat_sources, &nat->source);
 	return found ? *found : 0;
