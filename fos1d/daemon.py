@@ -219,7 +219,7 @@ class Daemon:
             self._keep("what is in force", self._save)
         self._publish(world)
         self._schedule_retry(report)
-        if self._housekeeping.is_due_for(self._memory.nat_view.version):
+        if self._housekeeping.is_due_for(self._memory.nat_view.digest):
             self._due["sweep"] = time.monotonic() + SETTLED_S
 
     def _save(self) -> None:

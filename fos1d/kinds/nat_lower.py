@@ -1,7 +1,8 @@
 """Translations -> their maps, and the programs on outside and inside interfaces.
 
 What packets say (flows, ends, counters) is in maps that outlive every version of the rules; what
-the rules say is in maps of one version, to which the programs of that version are bound.
+the rules say is in maps of one version, to which the programs of that version are bound. Addresses
+and interfaces are entries of these, so that a changed one is there at once, and no program anew.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fos1d.model.objects import Attachment, BuiltIn, Entries, Hook, Map, Mode, P
 from fos1d.model.pins import SHARED_NAT, SHARED_POLICY, program_family, state_family
 
 LOOPBACK = 772
+LEAST_ROOM = 16
 FRAGMENTS = "fragments"
 TWICE_THE_FLOWS = ("nat_flows", "nat_ends")
 
@@ -59,11 +61,11 @@ CODES = ("tc_nat4", "tc_nat6", "tc_nat64", "tc_forward")
 @dataclass(frozen=True, slots=True)
 class NatView:
     """What people may ask of the translations in force: the rule behind each number, the outside
-    interfaces. `version` is that of the rules and addresses, 0 if there are none."""
+    interfaces. `digest` stands for the rules and addresses, 0 for none."""
 
     rules: Mapping[int, NatRule] = field(default_factory=dict)
     outsides: frozenset[str] = frozenset()
-    version: int = 0
+    digest: int = 0
 
 
 def lower_translations(here: Iterable[Accepted], context: Context, lowered: Lowered) -> NatView:
@@ -74,16 +76,22 @@ def lower_translations(here: Iterable[Accepted], context: Context, lowered: Lowe
     rules = nat_rules(asked, context.facts)
     tables = nat_tables(rules, context.nats)
     tell(asked, tables, context.facts, lowered)
-    wanted = _Wanted(context, lowered, tables, _translations(asked))
+    wanted = _Wanted(context, lowered, tables, _translations(asked), version_of(asked))
     wanted.add_maps()
     wanted.add_outsides()
     wanted.add_insides()
-    return NatView({rule.number: rule for rule in rules}, wanted.outsides, tables.version)
+    return NatView({rule.number: rule for rule in rules}, wanted.outsides, tables.digest)
 
 
 def _translations(asked: Iterable[Accepted]) -> dict[ResourceId, Translation]:
     found = ((accepted.id, translation_of(accepted)) for accepted in asked)
     return {identity: pair[0] for identity, pair in found if pair is not None}
+
+
+def version_of(asked: Iterable[Accepted]) -> int:
+    """Return a number for what is declared, whatever addresses and interfaces there are; not 0."""
+    found = sorted((str(a.id), a.declaration.digest) for a in asked)
+    return int(digest_of(found)[:8], 16) | 1
 
 
 def families(nat: Translation) -> tuple[int, ...]:
@@ -105,6 +113,7 @@ class _Wanted:
     lowered: Lowered
     tables: NatTables
     asked: Mapping[ResourceId, Translation]
+    version: int
 
     @property
     def outsides(self) -> frozenset[str]:
@@ -145,10 +154,9 @@ class _Wanted:
         if name == FRAGMENTS:
             return map_of_shape(state_family(SHARED_POLICY, name), name, shape)
         if name in MAPS_OF_RULES:
-            family = state_family(SHARED_NAT, f"{name}-{self.tables.version:08x}")
+            family = state_family(SHARED_NAT, f"{name}-{self.version:08x}")
             size = shape.key_bytes + shape.value_bytes
-            count = len(self.tables.packed[name]) // size
-            return map_of_shape(family, name, shape, max(1, count))
+            return map_of_shape(family, name, shape, room(len(self.tables.packed[name]) // size))
         most = 2 * self.context.most_flows if name[:-1] in TWICE_THE_FLOWS else None
         return map_of_shape(state_family(SHARED_NAT, name), name, shape, most)
 
@@ -227,10 +235,15 @@ class _Wanted:
     def _knobs(self, interface: Interface) -> dict[str, int]:
         return {
             "link_header_bytes": interface.link_header_bytes,
-            "nat_generation": self.tables.version,
+            "nat_generation": self.version,
             "nat_has_stateless": int(self.tables.has_stateless),
             "nat_has_mirrors": int(self.tables.has_mirrors),
         }
+
+
+def room(count: int) -> int:
+    """Return how many entries a map holds, so that new ones come before old ones go."""
+    return max(LEAST_ROOM, 1 << (2 * count - 1).bit_length())
 
 
 def inside_interfaces(facts: Facts, outsides: frozenset[str]) -> list[Interface]:

@@ -46,7 +46,7 @@ Owners = dict[tuple[str, int], dict[Network, int]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NatTables:
-    """The contents of the maps of one version. `version` stands for all of them, and is never 0.
+    """The contents of the maps of one version. `digest` stands for all of them, and is never 0.
 
     `crowded` are the rules whose balanced ports are too many.
     """
@@ -54,7 +54,7 @@ class NatTables:
     rules: tuple[NatRule, ...]
     packed: Mapping[str, bytes]
     backends: Mapping[str, Table]
-    version: int
+    digest: int
     has_stateless: bool = False
     has_mirrors: bool = False
     crowded: tuple[NatRule, ...] = ()
@@ -91,12 +91,12 @@ def _made(rules: Sequence[NatRule]) -> NatTables:
     backends = {f"nat_backends{v}": _backends(v, ports.backends[v]) for v in (4, 6)}
     content = [*sorted(packed.items()), *(table.path for table in backends.values())]
     stateless = any(rule.is_stateless for rule in rules)
-    version = int(hashlib.blake2b(repr(content).encode(), digest_size=4).hexdigest(), 16) | 1
+    digest = int(hashlib.blake2b(repr(content).encode(), digest_size=4).hexdigest(), 16) | 1
     return NatTables(
         tuple(rules),
         packed,
         backends,
-        version,
+        digest,
         stateless,
         ports.has_mirrors,
         tuple(ports.crowded),

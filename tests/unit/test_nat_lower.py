@@ -249,6 +249,18 @@ def test_state_stays_when_the_interface_goes_and_numbers_when_it_returns() -> No
     assert there.nats.rules.keys() == back.nats.rules.keys()
 
 
+def test_a_changed_address_is_entries_and_no_program() -> None:
+    def programs(made: Assembled) -> set[str]:
+        return {p.path for p in made.lowered.objects.values() if isinstance(p, Program)}
+
+    other = replace(WAN, addresses=(IPv4Address("203.0.113.77"),), index=8)
+    before, after = assembled(MASQUERADE), assembled(MASQUERADE, interfaces=(other, LAN))
+    assert programs(before) == programs(after)
+    assert before.nats.digest != after.nats.digest
+    changed = MASQUERADE.replace("10.0.0.0/8", "10.0.0.0/9")
+    assert not programs(before) & programs(assembled(changed))
+
+
 def test_any_source_is_of_ipv6_where_there_is_an_address_for_it() -> None:
     anyone = nat("home", "{type: masquerade, interface: wan0}")
     assert held(assembled(anyone), "nat_sources6")
