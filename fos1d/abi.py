@@ -809,6 +809,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "nat_sources4": MapShape(11, 12, 4, 65536, 1),
         "nat_stats": MapShape(5, 4, 96, 1024, 0),
         "nat_usage": MapShape(1, 4, 16, 1024, 0),
+        "nat_version": MapShape(2, 4, 4, 1, 0),
     },
     "tc_nat6": {
         "fragments": MapShape(9, 40, 16, 8192, 0),
@@ -826,6 +827,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "nat_sources6": MapShape(11, 24, 4, 65536, 1),
         "nat_stats": MapShape(5, 4, 96, 1024, 0),
         "nat_usage": MapShape(1, 4, 16, 1024, 0),
+        "nat_version": MapShape(2, 4, 4, 1, 0),
     },
     "tc_nat64": {
         "fragments": MapShape(9, 40, 16, 8192, 0),
@@ -842,6 +844,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "nat_sources6": MapShape(11, 24, 4, 65536, 1),
         "nat_stats": MapShape(5, 4, 96, 1024, 0),
         "nat_usage": MapShape(1, 4, 16, 1024, 0),
+        "nat_version": MapShape(2, 4, 4, 1, 0),
     },
     "tc_policy": {
         "flows4": MapShape(1, 16, 64, 65536, 0),
@@ -968,21 +971,18 @@ KNOBS: dict[str, dict[str, Knob]] = {
     },
     "tc_nat4": {
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
-        "nat_generation": Knob(4, 1, "the version of the rules and addresses"),
         "nat_has_mirrors": Knob(4, 1, "1 if nat_ports has entries of way OUT"),
         "nat_has_stateless": Knob(4, 1, "1 if some port in nat_ports is rewritten without state"),
         "nat_unmarked": Knob(4, 1, "1 if tc_index is lost between the hooks of inside interfaces"),
     },
     "tc_nat6": {
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
-        "nat_generation": Knob(4, 1, "the version of the rules and addresses"),
         "nat_has_mirrors": Knob(4, 1, "1 if nat_ports has entries of way OUT"),
         "nat_has_stateless": Knob(4, 1, "1 if some port in nat_ports is rewritten without state"),
         "nat_unmarked": Knob(4, 1, "1 if tc_index is lost between the hooks of inside interfaces"),
     },
     "tc_nat64": {
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
-        "nat_generation": Knob(4, 1, "the version of the rules and addresses"),
         "nat_has_mirrors": Knob(4, 1, "1 if nat_ports has entries of way OUT"),
         "nat_has_stateless": Knob(4, 1, "1 if some port in nat_ports is rewritten without state"),
     },

@@ -44,7 +44,16 @@ HOOKS = {
     "turn_in": Hook.TC_INGRESS,
     "turn_out": Hook.TC_EGRESS,
 }
-OF_THESE_RULES = ("policies", "sources", "ports", "backends", "members", "outsides", "prefixes")
+OF_THESE_RULES = (
+    "policies",
+    "sources",
+    "ports",
+    "backends",
+    "members",
+    "outsides",
+    "prefixes",
+    "version",
+)
 
 
 def record(kind: abi.Record, **fields: Any) -> bytes:
@@ -227,7 +236,7 @@ class Nat:
 
     def put(self, rules: Rules, generation: int) -> None:
         """Load rules and programs; flows, ends and counters stay."""
-        tables = dict(self._tables(rules))
+        tables = dict(self._tables(rules, generation))
         self.maps = {}
         for name, shape in abi.MAPS[self.object].items():
             owner = f"_v{generation}" if self._plain(name) in OF_THESE_RULES else "_nat"
@@ -241,7 +250,6 @@ class Nat:
                 wanted.append(self._entries(name, b"".join(sorted(rows))))
         knobs = {
             "link_header_bytes": 14,
-            "nat_generation": generation,
             "nat_unmarked": 1,
             "nat_has_mirrors": int(any(p[0] == "out" for p in rules.ports)),
             "nat_has_stateless": int(
@@ -272,7 +280,7 @@ class Nat:
         found: Map = self.maps[name]
         return Entries(found.path, found.key_bytes, found.value_bytes, packed, exclusive=True)
 
-    def _tables(self, rules: Rules) -> Iterator[tuple[str, list[bytes]]]:
+    def _tables(self, rules: Rules, generation: int) -> Iterator[tuple[str, list[bytes]]]:
         def kind(name: str) -> abi.Record:
             made: abi.Record = getattr(abi, name.replace("#", str(self.family)))
             return made
@@ -285,6 +293,7 @@ class Nat:
                 for number, values in rules.policies.items()
             ],
         )
+        yield "nat_version", [b"\0\0\0\0" + generation.to_bytes(4, "little")]
         yield (
             self._named("sources"),
             [

@@ -42,7 +42,7 @@ static __always_inline void nat_new_flow(struct nat *nat, u32 id,
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->policy = id;
 	flow->interface = nat->interface;
-	flow->generation = nat_generation;
+	flow->generation = nat_generation();
 	flow->bits = nat_bits(bits, way, nat->packet.tcp_flags);
 	flow->fresh_ns = nat->now_ns + FOS1_NS_PER_SECOND;
 	flow->until_ns = nat_until(nat, policy, nat->key.protocol, flow->bits);

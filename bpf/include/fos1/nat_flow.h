@@ -206,7 +206,7 @@ static __always_inline void nat_touch(struct nat *nat, const nat_flow_key *key,
 	bool is_out = key->way == FOS1_NAT_OUT;
 
 	flow->bits = nat_bits(flow->bits, key->way, nat->packet.tcp_flags);
-	flow->generation = nat_generation;
+	flow->generation = nat_generation();
 	flow->fresh_ns = nat->now_ns + FOS1_NS_PER_SECOND;
 	if (nat_refreshes(key, policy, flow->bits))
 		flow->until_ns =

@@ -68,7 +68,7 @@ static __always_inline bool nat_has_ended(struct nat *nat, const nat_flow *flow,
 {
 	return nat->now_ns > flow->until_ns || !policy ||
 	       flow->interface != nat->interface ||
-	       (flow->generation != nat_generation &&
+	       (flow->generation != nat_generation() &&
 		!nat_still_holds(nat, &nat->key, flow, policy));
 }
 

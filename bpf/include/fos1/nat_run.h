@@ -70,7 +70,7 @@ static __always_inline u32 nat_read_plain(const struct __sk_buff *skb,
 /* Whether a flow has nothing to be written or asked now. */
 static __always_inline bool nat_is_quick(const nat_flow *flow, u32 interface)
 {
-	return flow->generation == nat_generation &&
+	return flow->generation == nat_generation() &&
 	       flow->interface == interface &&
 	       bpf_ktime_get_ns() < flow->fresh_ns;
 }

@@ -8,23 +8,7 @@
 #define FOS1_NAT_TABLES_H
 
 #include <fos1/nat_family.h>
-
-#define NAT_HASH(name, entries, key_type, value_type) \
-	struct {                                      \
-		__uint(type, BPF_MAP_TYPE_HASH);      \
-		__uint(max_entries, entries);         \
-		__type(key, key_type);                \
-		__type(value, value_type);            \
-	} name SEC(".maps")
-
-#define NAT_PREFIXES(name, entries, key_type, value_type) \
-	struct {                                          \
-		__uint(type, BPF_MAP_TYPE_LPM_TRIE);      \
-		__uint(max_entries, entries);             \
-		__uint(map_flags, BPF_F_NO_PREALLOC);     \
-		__type(key, key_type);                    \
-		__type(value, value_type);                \
-	} name SEC(".maps")
+#include <fos1/nat_shared.h>
 
 #define nat_flows    NAT_OF(nat_flows)
 #define nat_ends     NAT_OF(nat_ends)
@@ -77,41 +61,13 @@ NAT_HASH(nat_members, FOS1_NAT_MEMBERS, nat_member, u32);
  */
 NAT_HASH(nat_outsides, FOS1_NAT_OUTSIDES, nat_outside, u32);
 
-/* Counters by policy. Writers: the programs. Full: not counted. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, FOS1_NAT_POLICIES);
-	__type(key, u32);
-	__type(value, struct fos1_nat_stat);
-} nat_stats SEC(".maps");
-
 /* How many flows a policy has. Writers: the programs, one at a time; the daemon
  * writes what it counted when it has swept. Full: no limit.
  */
 NAT_HASH(nat_usage, FOS1_NAT_POLICIES, u32, struct fos1_nat_usage);
 
-FOS1_CONFIG(u32, nat_generation, "the version of the rules and addresses");
 FOS1_CONFIG(u32, nat_has_stateless,
 	    "1 if some port in nat_ports is rewritten without state");
 FOS1_CONFIG(u32, nat_has_mirrors, "1 if nat_ports has entries of way OUT");
-
-/* The counters of a policy, made when it is first counted. */
-static __always_inline struct fos1_nat_stat *nat_stat(u32 policy)
-{
-	struct fos1_nat_stat *stat = bpf_map_lookup_elem(&nat_stats, &policy);
-	struct fos1_nat_stat none = {};
-
-	if (likely(stat))
-		return stat;
-	bpf_map_update_elem(&nat_stats, &policy, &none, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&nat_stats, &policy);
-}
-
-#define NAT_COUNT(policy, what)                                 \
-	do {                                                    \
-		struct fos1_nat_stat *_stat = nat_stat(policy); \
-		if (_stat)                                      \
-			_stat->what++;                          \
-	} while (0)
 
 #endif
