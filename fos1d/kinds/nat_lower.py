@@ -20,7 +20,7 @@ from fos1d.kinds.program_lower import map_of_shape
 from fos1d.kinds.translation import Translation
 from fos1d.model.facts import Facts, FastPath, Interface
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import Attachment, BuiltIn, Entries, Hook, Map, Mode, Program
+from fos1d.model.objects import ARRAYS, Attachment, BuiltIn, Entries, Hook, Map, Mode, Program
 from fos1d.model.pins import SHARED_NAT, SHARED_POLICY, program_family, state_family
 
 LOOPBACK = 772
@@ -105,6 +105,11 @@ def families(nat: Translation) -> tuple[int, ...]:
     return tuple(versions) or (4, 6)
 
 
+def may_mirror(nat: Translation) -> bool:
+    """Whether declared ports of a translation may have mirrors, given some addresses."""
+    return nat.type == "full" or not nat.enable_tracking or bool(nat.port_mappings)
+
+
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """The objects in the making. Every policy claims the maps; each the hooks of its interfaces."""
@@ -155,10 +160,16 @@ class _Wanted:
             return map_of_shape(state_family(SHARED_POLICY, name), name, shape)
         if name in MAPS_OF_RULES:
             family = state_family(SHARED_NAT, f"{name}-{self.version:08x}")
-            size = shape.key_bytes + shape.value_bytes
-            return map_of_shape(family, name, shape, room(len(self.tables.packed[name]) // size))
+            return map_of_shape(family, name, shape, self._room(name, shape))
         most = 2 * self.context.most_flows if name[:-1] in TWICE_THE_FLOWS else None
         return map_of_shape(state_family(SHARED_NAT, name), name, shape, most)
+
+    def _room(self, name: str, shape: abi.MapShape) -> int:
+        """Return how many entries a map holds: new ones come before old ones go."""
+        if shape.type in ARRAYS:
+            return shape.max_entries
+        count = len(self.tables.packed[name]) // (shape.key_bytes + shape.value_bytes)
+        return max(LEAST_ROOM, 1 << (2 * count - 1).bit_length())
 
     def _entries(self, target: Map, name: str) -> Entries | None:
         if name not in MAPS_OF_RULES:
@@ -235,15 +246,9 @@ class _Wanted:
     def _knobs(self, interface: Interface) -> dict[str, int]:
         return {
             "link_header_bytes": interface.link_header_bytes,
-            "nat_generation": self.version,
-            "nat_has_stateless": int(self.tables.has_stateless),
-            "nat_has_mirrors": int(self.tables.has_mirrors),
+            "nat_has_stateless": int(not all(n.enable_tracking for n in self.asked.values())),
+            "nat_has_mirrors": int(any(map(may_mirror, self.asked.values()))),
         }
-
-
-def room(count: int) -> int:
-    """Return how many entries a map holds, so that new ones come before old ones go."""
-    return max(LEAST_ROOM, 1 << (2 * count - 1).bit_length())
 
 
 def inside_interfaces(facts: Facts, outsides: frozenset[str]) -> list[Interface]:

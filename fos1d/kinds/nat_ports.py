@@ -42,7 +42,6 @@ class Ports:
     backends: dict[int, list[Records]] = field(default_factory=lambda: {4: [], 6: []})
     wild: set[tuple[Address, str]] = field(default_factory=set)
     crowded: list[NatRule] = field(default_factory=list)
-    has_mirrors: bool = False
 
     def add(self, rule: NatRule) -> None:
         """Add what a rule declares; rules come in the order of who goes first."""
@@ -127,7 +126,6 @@ class Ports:
             address=word(becomes),
             port=becomes_port + steps,
         )
-        self.has_mirrors |= way is NatWay.NAT_OUT
         self.rows.add(f"nat_ports{version}", keys, values)
 
     # Balanced ports

@@ -24,6 +24,7 @@ from fos1d.quantity import PortRange
 SOURCE = {4: abi.NAT_SOURCE4, 6: abi.NAT_SOURCE6}
 OUTSIDE = {4: abi.NAT_OUTSIDE4, 6: abi.NAT_OUTSIDE6}
 NUMBER = np.dtype("<u4")
+FIRST = (0).to_bytes(4, "little")
 NS_PER_S = 10**9
 # Where NAT64 looks: at no interface, for it acts before packets are routed.
 NOWHERE = ""
@@ -34,6 +35,7 @@ FILTERING = {
 }
 MAPS_OF_RULES = (
     "nat_policies",
+    "nat_version",
     "nat_prefixes6",
     *(
         f"{name}{version}"
@@ -46,7 +48,8 @@ Owners = dict[tuple[str, int], dict[Network, int]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NatTables:
-    """The contents of the maps of one version. `digest` stands for all of them, and is never 0.
+    """The contents of the maps of one version. `digest` stands for all of them, and is never 0; by
+    it a flow is known that has yet to be asked about.
 
     `crowded` are the rules whose balanced ports are too many.
     """
@@ -55,8 +58,6 @@ class NatTables:
     packed: Mapping[str, bytes]
     backends: Mapping[str, Table]
     digest: int
-    has_stateless: bool = False
-    has_mirrors: bool = False
     crowded: tuple[NatRule, ...] = ()
 
 
@@ -90,15 +91,13 @@ def _made(rules: Sequence[NatRule]) -> NatTables:
     packed = {name: found.get(name, b"") for name in MAPS_OF_RULES}
     backends = {f"nat_backends{v}": _backends(v, ports.backends[v]) for v in (4, 6)}
     content = [*sorted(packed.items()), *(table.path for table in backends.values())]
-    stateless = any(rule.is_stateless for rule in rules)
     digest = int(hashlib.blake2b(repr(content).encode(), digest_size=4).hexdigest(), 16) | 1
+    packed["nat_version"] = FIRST + digest.to_bytes(4, "little")
     return NatTables(
         tuple(rules),
         packed,
         backends,
         digest,
-        stateless,
-        ports.has_mirrors,
         tuple(ports.crowded),
     )
 

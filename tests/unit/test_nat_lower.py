@@ -256,6 +256,7 @@ def test_a_changed_address_is_entries_and_no_program() -> None:
     other = replace(WAN, addresses=(IPv4Address("203.0.113.77"),), index=8)
     before, after = assembled(MASQUERADE), assembled(MASQUERADE, interfaces=(other, LAN))
     assert programs(before) == programs(after)
+    assert held(before, "nat_version") != held(after, "nat_version")
     assert before.nats.digest != after.nats.digest
     changed = MASQUERADE.replace("10.0.0.0/8", "10.0.0.0/9")
     assert not programs(before) & programs(assembled(changed))
@@ -323,3 +324,22 @@ def test_prefixes_both_ways() -> None:
         found[int(record["way"][0])] = (becomes["prefix"].tobytes()[:6], becomes["adjustment"][0])
     outer, inner = IPv6Address("2001:db8:1::").packed[:6], IPv6Address("fd01:203:405::").packed[:6]
     assert found == {NatWay.NAT_OUT: (outer, 0xD54F), NatWay.NAT_IN: (inner, 0x2AB0)}
+
+
+NAT64 = "{type: nat64, interface: wan0, externalIP: 203.0.113.1, prefix64: '64:ff9b::/96'}"
+
+
+def test_nat64_looks_before_packets_are_routed() -> None:
+    made = assembled(nat("six", NAT64))
+    assert attached(made) == {
+        ("wan0", "tc-ingress", 3, "fos1_tc_nat64_in"),
+        ("lan0", "tc-ingress", 7, "fos1_tc_nat64_out"),
+    }
+    ((key, _),) = held(made, "nat_sources6").items()
+    record = read(abi.NAT_SOURCE6, key)[0]
+    assert (record["interface"], record["prefix_bits"]) == (0, 32)
+    policy = read(abi.NAT_POLICY, *held(made, "nat_policies").values())
+    assert policy["prefix64_bytes"][0] == 12
+    assert policy["prefix64"].tobytes() == IPv6Address("64:ff9b::").packed
+    lost = assembled(nat("six", NAT64.replace("externalIP: 203.0.113.1, ", "")), interfaces=(LAN,))
+    assert note(lost, "six") is not None
