@@ -149,6 +149,8 @@ class PlaceFlag(IntEnum):
     PLACE_STATEFUL = 8
     PLACE_ROUTER = 16
     PLACE_TAKES_FRAMES = 32
+    PLACE_OUTSIDE4 = 64
+    PLACE_OUTSIDE6 = 128
 
 
 class PlaceKind(IntEnum):
@@ -925,6 +927,10 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "flows4": MapShape(1, 16, 64, 65536, 0),
         "flows6": MapShape(1, 40, 64, 65536, 0),
         "fragments": MapShape(9, 40, 16, 8192, 0),
+        "nat_flows4": MapShape(1, 16, 40, 262144, 0),
+        "nat_flows6": MapShape(1, 40, 48, 262144, 0),
+        "nat_stats": MapShape(5, 4, 96, 1024, 0),
+        "nat_version": MapShape(2, 4, 4, 1, 0),
         "new_flows4": MapShape(9, 16, 64, 65536, 0),
         "new_flows6": MapShape(9, 40, 64, 65536, 0),
         "operator_flows4": MapShape(1, 16, 4, 256, 0),
