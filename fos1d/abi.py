@@ -103,6 +103,7 @@ class NatMark(IntEnum):
     """enum fos1_nat_mark."""
 
     NAT_TURNED = 20033
+    NAT_CROSSED = 20035
 
 
 class NatPolicyFlag(IntEnum):
@@ -796,6 +797,12 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "new_flows4": MapShape(9, 16, 64, 65536, 0),
         "new_flows6": MapShape(9, 40, 64, 65536, 0),
     },
+    "tc_forward": {
+        "nat_flows4": MapShape(1, 16, 40, 262144, 0),
+        "nat_flows6": MapShape(1, 40, 48, 262144, 0),
+        "nat_stats": MapShape(5, 4, 96, 1024, 0),
+        "nat_version": MapShape(2, 4, 4, 1, 0),
+    },
     "tc_nat4": {
         "fragments": MapShape(9, 40, 16, 8192, 0),
         "nat_backends4": MapShape(2, 4, 8, 1, 1024),
@@ -973,6 +980,9 @@ KNOBS: dict[str, dict[str, Knob]] = {
 
     },
     "tc_flow": {
+        "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+    },
+    "tc_forward": {
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
     },
     "tc_nat4": {

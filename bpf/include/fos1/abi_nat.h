@@ -59,9 +59,12 @@ enum fos1_nat_port_flag {
 	FOS1_NAT_BALANCED = 2,
 };
 
-/* What tc_index says from one hook to the next. */
+/* What tc_index says from one hook to the next: a hairpin's destination was
+ * changed; or that of what comes in by an outside interface was.
+ */
 enum fos1_nat_mark {
 	FOS1_NAT_TURNED = 0x4e41,
+	FOS1_NAT_CROSSED = 0x4e43,
 };
 
 /* A flow as the hook meets it: before its source (OUT) or destination (IN) is

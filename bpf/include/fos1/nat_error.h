@@ -199,8 +199,7 @@ __noinline int NAT_OF(nat_translate_error)(struct __sk_buff *skb)
 	if (!NAT_OF(nat_rewrite_quote)(skb) || !nat_readdress(skb, nat))
 		return TC_ACT_SHOT;
 	NAT_COUNT(nat->lead.policy, errors);
-	if (!nat->interface)
-		skb->tc_index = nat->way == FOS1_NAT_IN ? FOS1_NAT_TURNED : 0;
+	nat_mark(skb, nat->way, nat->interface);
 	return TC_ACT_UNSPEC;
 }
 

@@ -15,6 +15,15 @@
 		TC_ACT_SHOT;             \
 	})
 
+/* Tell the hooks behind. */
+static __always_inline void nat_mark(struct __sk_buff *skb, u32 way,
+				     u32 interface)
+{
+	u32 mark = interface ? FOS1_NAT_CROSSED : FOS1_NAT_TURNED;
+
+	skb->tc_index = way == FOS1_NAT_IN ? mark : 0;
+}
+
 /* Count a packet that was translated. */
 static __always_inline void nat_count_packet(u32 policy, u32 bytes,
 					     bool is_other)
@@ -56,8 +65,7 @@ static __always_inline int nat_translate(struct __sk_buff *skb, struct nat *nat,
 		return TC_ACT_SHOT;
 	nat_count_packet(policy, wire_bytes(skb, nat->layout.payload),
 			 !nat_has_port(nat->key.protocol));
-	if (!nat->interface)
-		skb->tc_index = nat->way == FOS1_NAT_IN ? FOS1_NAT_TURNED : 0;
+	nat_mark(skb, nat->way, nat->interface);
 	return TC_ACT_UNSPEC;
 }
 

@@ -106,8 +106,7 @@ static __noinline int nat_quick(struct __sk_buff *skb, u32 way, u32 interface)
 	if (!nat_write_end(skb, &layout, &change, true))
 		return TC_ACT_SHOT;
 	nat_count_packet(policy, wire_bytes(skb, layout.payload), false);
-	if (!interface)
-		skb->tc_index = way == FOS1_NAT_IN ? FOS1_NAT_TURNED : 0;
+	nat_mark(skb, way, interface);
 	return TC_ACT_UNSPEC;
 }
 
