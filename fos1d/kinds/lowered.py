@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fos1d.compile.lists import ListStore
@@ -12,7 +13,19 @@ from fos1d.model.condition import Condition, ConditionType, Status
 from fos1d.model.facts import Facts
 from fos1d.model.failsafe import FailsafePort
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import KernelObject, Key, key_of
+from fos1d.model.objects import KernelObject, Key, Map, key_of
+
+
+@dataclass(frozen=True, slots=True)
+class Translating:
+    """What the policies' programs have to know of translations: their maps, by name; the IP
+    versions that are translated at each outside interface; the interfaces that shall have a fast
+    path for what is translated; and whose that is."""
+
+    maps: Mapping[str, Map] = field(default_factory=dict)
+    outsides: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    fast: frozenset[str] = frozenset()
+    claimants: tuple[ResourceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +38,7 @@ class Context:
     nats: NatStore = field(default_factory=NatStore)
     failsafe_ports: tuple[FailsafePort, ...] = ()
     most_flows: int = 65536
+    translating: Translating = field(default_factory=Translating)
 
 
 @dataclass(slots=True)

@@ -60,12 +60,15 @@ CODES = ("tc_nat4", "tc_nat6", "tc_nat64", "tc_forward")
 
 @dataclass(frozen=True, slots=True)
 class NatView:
-    """What people may ask of the translations in force: the rule behind each number, the outside
-    interfaces. `digest` stands for the rules and addresses, 0 for none."""
+    """What people may ask of the translations in force: the rule behind each number. `digest`
+    stands for the rules and addresses, 0 for none; `maps` are by name; `outsides` are the IP
+    versions that are translated at each outside interface, `insides` the other interfaces."""
 
     rules: Mapping[int, NatRule] = field(default_factory=dict)
-    outsides: frozenset[str] = frozenset()
     digest: int = 0
+    maps: Mapping[str, Map] = field(default_factory=dict)
+    outsides: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    insides: frozenset[str] = frozenset()
 
 
 def lower_translations(here: Iterable[Accepted], context: Context, lowered: Lowered) -> NatView:
@@ -80,7 +83,7 @@ def lower_translations(here: Iterable[Accepted], context: Context, lowered: Lowe
     wanted.add_maps()
     wanted.add_outsides()
     wanted.add_insides()
-    return NatView({rule.number: rule for rule in rules}, wanted.outsides, tables.digest)
+    return wanted.view()
 
 
 def _translations(asked: Iterable[Accepted]) -> dict[ResourceId, Translation]:
@@ -130,15 +133,36 @@ class _Wanted:
     def add_maps(self) -> None:
         """Add the maps that the programs of anybody need; those of flows stay without interfaces,
         which may come back."""
-        names = {n for code in self._codes() for n in abi.MAPS[code]}
-        known = self._maps()
-        maps = [known[name] for name in sorted(names & known.keys())]
-        entries = [self._entries(m, n) for n in sorted(names & known.keys()) for m in (known[n],)]
+        known = self.wanted_maps()
+        maps = list(known.values())
+        entries = [self._entries(found, name) for name, found in known.items()]
+        names = {name for code in self._codes() for name in abi.MAPS[code]}
         tables = [
             self.tables.backends[name] for name in sorted(names & self.tables.backends.keys())
         ]
         for claimant in self.asked:
             self.lowered.add(claimant, *maps, *(e for e in entries if e), *tables)
+
+    def wanted_maps(self) -> dict[str, Map]:
+        """Return the maps that anybody's programs need, by name."""
+        names = {name for code in self._codes() for name in abi.MAPS[code]}
+        return {name: found for name, found in sorted(self._maps().items()) if name in names}
+
+    def view(self) -> NatView:
+        """Return what people may ask, and what others build on."""
+        insides = inside_interfaces(self.context.facts, self.outsides)
+        translated: dict[str, frozenset[int]] = {}
+        for rule in self.tables.rules:
+            versions = families(rule.translation) or (4,)
+            found = translated.get(rule.interface, frozenset())
+            translated[rule.interface] = found.union(versions)
+        return NatView(
+            {rule.number: rule for rule in self.tables.rules},
+            self.tables.digest,
+            self.wanted_maps(),
+            translated,
+            frozenset(interface.name for interface in insides),
+        )
 
     def _codes(self) -> Iterator[str]:
         """Yield the object files whose programs are wanted by anybody."""

@@ -49,7 +49,11 @@ def _tell_of_addresses(rule: NatRule, lowered: Lowered) -> None:
     lacking = " and ".join(f"IPv{version}" for version in rule.lacks())
     if lacking:
         message = f"{rule.interface} has no global {lacking} address: until it has one, what"
-        lowered.note(rule.policy, "NoAddress", f"{message} would be translated is dropped")
+        message += " would be translated is dropped"
+        if rule.takes_any and rule.external(6) is not None:
+            lowered.remark(rule.policy, message)
+        else:
+            lowered.note(rule.policy, "NoAddress", message)
     external = rule.translation.external_ip
     if external and rule.translation.type != "npt66" and external not in rule.addresses:
         message = f"{external} is no address of {rule.interface}: answers come back only if it is"

@@ -84,6 +84,12 @@ class NatRule:
         servers = (s for m in self.translation.port_mappings for _, s in m.servers())
         return next(servers)
 
+    @property
+    def takes_any(self) -> bool:
+        """Whether it is about whatever address there is."""
+        nat = self.translation
+        return nat.type == "masquerade" and not nat.source_addresses
+
     def lacks(self) -> Iterator[int]:
         """Yield the IP versions that it would need an outside address of."""
         match self.translation.type:

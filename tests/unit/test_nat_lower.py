@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from fos1d import abi
-from fos1d.abi import NatFiltering, NatPortFlag, NatWay
+from fos1d.abi import NatFiltering, NatPortFlag, NatWay, PlaceFlag
 from fos1d.compile.lists import ListStore
 from fos1d.kernel.loader import object_digests
 from fos1d.kinds.admission import Accepted
@@ -270,15 +270,74 @@ def test_any_source_is_of_ipv6_where_there_is_an_address_for_it() -> None:
     assert note(only4, "home") is None
 
 
-def test_the_fast_path_stays_away_from_outside_interfaces() -> None:
-    judged = nat(
-        "all",
-        "{policyType: filtering, selector: {interfaces: [wan0, lan0]}, ingress: []}",
-        "EBPFNetworkPolicy",
+def test_any_source_is_content_with_one_address_and_says_what_is_dropped() -> None:
+    anyone = nat("home", "{type: masquerade, interface: wan0}")
+    made = assembled(anyone, interfaces=(replace(WAN, addresses=(OUT6,)), LAN))
+    assert note(made, "home") is None
+    (remark,) = made.lowered.remarks[ResourceId("EBPFNATPolicy", "default", "home")]
+    assert "no global IPv4 address" in remark
+    none = note(assembled(anyone, interfaces=(replace(WAN, addresses=()), LAN)), "home")
+    assert none is not None
+    assert none.reason == "NoAddress"
+
+
+def xdp(made: Assembled) -> dict[str, Program]:
+    """Return the XDP programs by interface."""
+    objects = list(made.lowered.objects.values())
+    programs = {found.path: found for found in objects if isinstance(found, Program)}
+    return {
+        found.interface: programs[found.program]
+        for found in objects
+        if isinstance(found, Attachment) and found.hook is Hook.XDP
+    }
+
+
+def flags(made: Assembled) -> dict[int, int]:
+    """Return what the XDP program knows of interfaces, by index."""
+    entries = next(
+        e
+        for e in made.lowered.objects.values()
+        if isinstance(e, Entries) and "/interfaces-" in e.map
     )
-    made = assembled(MASQUERADE, judged, features=Features(True, FastPath.XDP))
-    found = [a for a in made.lowered.objects.values() if isinstance(a, Attachment)]
-    assert {a.interface for a in found if a.hook is Hook.XDP} <= {"lan0"}
+    size = entries.key_bytes + entries.value_bytes
+    rows = [entries.packed[at : at + size] for at in range(0, len(entries.packed), size)]
+    kind = np.dtype(abi.PLACE)
+    found = {int.from_bytes(r[:4], "little"): np.frombuffer(r[4:], kind)["flags"][0] for r in rows}
+    return {index: int(words[0]) for index, words in found.items()}
+
+
+JUDGED = nat(
+    "all",
+    "{policyType: filtering, selector: {interfaces: [lan0]}, ingress: [{ports: [{port: 80}]}]}",
+    "EBPFNetworkPolicy",
+)
+TAKES, OUTSIDE4 = PlaceFlag.PLACE_TAKES_FRAMES, PlaceFlag.PLACE_OUTSIDE4
+
+
+@pytest.mark.parametrize("manifests", [(MASQUERADE,), (MASQUERADE, JUDGED)])
+def test_the_fast_path_translates(manifests: tuple[str, ...]) -> None:
+    made = assembled(*manifests, features=Features(True, FastPath.XDP))
+    found = xdp(made)
+    assert found.keys() == {"wan0", "lan0"}
+    assert {dict(p.maps)["nat_flows4"].split("/")[1] for p in found.values()} == {"_nat"}
+    known = flags(made)
+    assert known[WAN.index] == TAKES | OUTSIDE4
+    assert known[LAN.index] & (TAKES | OUTSIDE4) == TAKES
+
+
+def test_xdp_is_brought_nowhere_by_itself() -> None:
+    made = assembled(MASQUERADE, features=Features(True, FastPath.AUTO))
+    assert not xdp(made)
+    assert not any("policy_rules" in key.name for key in made.lowered.objects)
+    filtered = nat("edge", "{type: xdp, interface: wan0}", "EBPFProgram")
+    both = assembled(MASQUERADE, filtered, features=Features(True, FastPath.AUTO))
+    assert xdp(both).keys() == {"wan0"}
+
+
+def test_policies_alone_have_small_maps_of_translations() -> None:
+    made = assembled(JUDGED)
+    maps = [m for m in made.lowered.objects.values() if isinstance(m, Map) and "nat_" in m.family]
+    assert {found.max_entries for found in maps} == {1}
 
 
 def test_what_stands_beside_it_is_said() -> None:
