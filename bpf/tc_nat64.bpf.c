@@ -40,7 +40,7 @@ int fos1_tc_nat64_out(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (nat_follow6(skb))
 		return follow(skb, nat);
-	return nat_begin_out6(skb);
+	return nat_leave(nat, nat_begin_out6(skb));
 }
 
 SEC("tc")
@@ -54,7 +54,7 @@ int fos1_tc_nat64_in(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (nat_follow6(skb))
 		return follow(skb, nat);
-	return nat_begin_in6(skb);
+	return nat_leave(nat, nat_begin_in6(skb));
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -152,6 +152,16 @@ def test_most_flows(kernel: RealKernel, at: Place) -> None:
     assert nat.counts()["limited"] == 2
 
 
+def test_who_finds_no_room_sweeps(kernel: RealKernel, at: Place) -> None:
+    nat = Nat(kernel, at.family, masquerade(at, most_flows=2))
+    for port in (1, 2):
+        nat.out(udp(at.inside, 5001, at.far, port))
+    nat.age(400)
+    assert source(nat, udp(at.inside, 5001, at.far, 3)) == DROPPED
+    assert source(nat, udp(at.inside, 5001, at.far, 3)) == (at.outside, 5001)
+    assert {int(key["dest_port"]) for key, _ in nat.rows("flows") if key["way"] == 0} == {3}
+
+
 def test_lifetimes_and_their_refresh(kernel: RealKernel, at: Place) -> None:
     nat = Nat(kernel, at.family, masquerade(at))
     nat.out(udp(at.inside, 5001, at.far, 53))

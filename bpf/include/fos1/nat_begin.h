@@ -7,6 +7,14 @@
 #define FOS1_NAT_BEGIN_H
 
 #include <fos1/nat_known.h>
+#include <fos1/nat_sweep.h>
+
+/* Drop a packet for want of room, and have it looked for. */
+#define NAT_FAIL(nat, policy, what)      \
+	({                               \
+		(nat)->crowded = policy; \
+		NAT_DROP(policy, what);  \
+	})
 
 /* Whether a packet may begin a flow: one that tells its ends, and that asks. */
 static __always_inline bool nat_may_begin(const struct nat *nat)
@@ -48,18 +56,24 @@ static __always_inline void nat_new_flow(struct nat *nat, u32 id,
 	flow->until_ns = nat_until(nat, policy, nat->key.protocol, flow->bits);
 }
 
-/* Insert nat->out -> nat->flow; a verdict other than UNSPEC if that fails. */
-static __always_inline int nat_begin(struct nat *nat)
+/* Insert nat->out -> nat->flow; a verdict other than UNSPEC if that fails.
+ * Apart, so that its stack is free when ports are searched.
+ */
+__noinline int NAT_OF(nat_begin)(struct __sk_buff *skb)
 {
-	u32 id = nat->flow.policy;
+	struct nat *nat = nat_here();
+	u32 id;
 
+	if (!nat || !skb)
+		return TC_ACT_SHOT;
+	id = nat->flow.policy;
 	switch (nat_insert(nat)) {
 	case NAT_INSERTED:
 		break;
 	case NAT_TAKEN:
 		return NAT_DROP(id, exhausted);
 	case NAT_FULL:
-		return NAT_DROP(id, full);
+		return NAT_FAIL(nat, id, full);
 	}
 	NAT_COUNT(id, begun);
 	if (!nat_has_port(nat->out.protocol) ||
@@ -100,15 +114,15 @@ nat_begin_source(struct __sk_buff *skb, struct nat *nat, u32 id,
 	if (!policy || nat_is_none(NAT_EXTERNAL(policy)))
 		return NAT_DROP(id, refused);
 	if (nat_is_over_limit(id, policy))
-		return NAT_DROP(id, limited);
+		return NAT_FAIL(nat, id, limited);
 	nat_make_wish(nat, id, policy);
 	if (nat_has_port(nat->key.protocol) && !nat_allocate(skb, nat, policy))
-		return NAT_DROP(id, exhausted);
+		return NAT_FAIL(nat, id, exhausted);
 	nat->out = nat->key;
 	nat_new_flow(nat, id, policy, FOS1_NAT_OUT, 0);
 	nat_copy(NAT_WORDS_OF(nat->flow.address), nat->wish.external);
 	nat->flow.port = nat->wish.found;
-	verdict = nat_begin(nat);
+	verdict = NAT_OF(nat_begin)(skb);
 	if (verdict != TC_ACT_UNSPEC)
 		return verdict;
 	if (policy->filtering == FOS1_NAT_FILTER_ADDRESS)
@@ -130,7 +144,7 @@ nat_begin_mirrored(struct __sk_buff *skb, struct nat *nat,
 		     FOS1_NAT_MAPPED);
 	nat_copy(NAT_WORDS_OF(nat->flow.address), nat->lead.address);
 	nat->flow.port = nat->lead.port;
-	verdict = nat_begin(nat);
+	verdict = NAT_OF(nat_begin)(skb);
 	if (verdict != TC_ACT_UNSPEC)
 		return verdict;
 	return nat_translate(skb, nat, nat->lead.address, nat->lead.port,
@@ -181,20 +195,21 @@ __noinline int NAT_OF(nat_begin_out)(struct __sk_buff *skb)
 }
 
 /* Begin a flow to nat->lead, of a packet whose destination has it. */
-static __always_inline int nat_begin_dest(struct nat *nat,
+static __always_inline int nat_begin_dest(struct __sk_buff *skb,
+					  struct nat *nat,
 					  const struct fos1_nat_policy *policy)
 {
 	struct nat_lead *lead = &nat->lead;
 
 	if (nat_is_over_limit(lead->policy, policy))
-		return NAT_DROP(lead->policy, limited);
+		return NAT_FAIL(nat, lead->policy, limited);
 	nat_copy(NAT_WORDS_OF(nat->flow.address), lead->address);
 	nat->flow.port = lead->port;
 	nat_twin_key(nat, &nat->out, &nat->key, &nat->flow);
 	nat_new_flow(nat, lead->policy, policy, FOS1_NAT_IN, lead->bits);
 	nat_copy(NAT_WORDS_OF(nat->flow.address), NAT_WORDS_OF(nat->key.dest));
 	nat->flow.port = nat->key.dest_port;
-	return nat_begin(nat);
+	return NAT_OF(nat_begin)(skb);
 }
 
 /* Where a declared port leads; false if none is, or none of all for `any`. */
@@ -275,7 +290,7 @@ static __always_inline int nat_enter(struct __sk_buff *skb, struct nat *nat)
 
 	if (!policy || nat_is_none(nat->lead.address) || !nat_may_begin(nat))
 		return nat_refuse(nat, nat->lead.policy);
-	verdict = nat_begin_dest(nat, policy);
+	verdict = nat_begin_dest(skb, nat, policy);
 	if (verdict != TC_ACT_UNSPEC)
 		return verdict;
 	return nat_translate(skb, nat, nat->lead.address, nat->lead.port,

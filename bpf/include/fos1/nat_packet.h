@@ -53,7 +53,7 @@ struct nat_change {
 
 /* way: which end this hook changes. interface: the outside one, 0 at hooks of
  * inside interfaces, where hairpins are turned by the rules of an outside one.
- * The rest is room to work in.
+ * crowded: a policy for which there was no room. The rest is room to work in.
  */
 struct nat {
 	u64 now_ns;
@@ -61,6 +61,7 @@ struct nat {
 	u32 interface;
 	u32 outside_interface;
 	u32 is_own;
+	u32 crowded;
 	enum parsed parsed;
 	nat_flow_key key;
 	nat_flow_key out;
@@ -183,6 +184,7 @@ static __always_inline void nat_read(struct __sk_buff *skb, struct nat *nat,
 	__builtin_memset(packet, 0, sizeof(*packet));
 	__builtin_memset(layout, 0, sizeof(*layout));
 	nat->parsed = PARSED_NOT_IP;
+	nat->crowded = 0;
 	nat->now_ns = bpf_ktime_get_ns();
 	if (!read_link(skb, link_bytes, packet, layout) ||
 	    !nat_is_type(packet->ether_type))

@@ -90,9 +90,6 @@ static __noinline int nat_quick(struct __sk_buff *skb, u32 way, u32 interface)
 	layout.payload = nat_read_plain(skb, &change, &key);
 	if (!layout.payload)
 		return NAT_UNKNOWN;
-	if (!interface && way == FOS1_NAT_IN &&
-	    !bpf_map_lookup_elem(&nat_outsides, NAT_WORDS_OF(key.dest)))
-		return TC_ACT_UNSPEC;
 	flow = bpf_map_lookup_elem(&nat_flows, &key);
 	if (!flow || !nat_is_quick(flow, interface))
 		return NAT_UNKNOWN;
@@ -159,7 +156,7 @@ static __always_inline int nat_slow(struct __sk_buff *skb, u32 way,
 	if (NAT_OF(nat_follow)(skb))
 		return nat_translate(skb, nat, nat->lead.address,
 				     nat->lead.port, nat->lead.policy);
-	return nat_begin_any(skb, nat);
+	return nat_leave(nat, nat_begin_any(skb, nat));
 }
 
 static __always_inline int nat_run(struct __sk_buff *skb, u32 way,
@@ -183,6 +180,23 @@ static __always_inline int nat_cross(struct __sk_buff *skb, u32 way)
 	return nat_run(skb, way, skb->ifindex);
 }
 
+/* Whether what comes in by an inside interface may be for an outside address:
+ * few are, so this comes first.
+ */
+static __always_inline bool nat_may_turn(const struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data,
+	     *end = (void *)(long)skb->data_end;
+	u32 at = (link_header_bytes ? ETH_HLEN : 0) + NAT_DEST_AT;
+	__be32 *dest = data + at;
+	nat_outside address;
+
+	if ((void *)(dest + NAT_WORDS) > end)
+		return true;
+	nat_copy(NAT_WORDS_OF(address.address), dest);
+	return bpf_map_lookup_elem(&nat_outsides, &address);
+}
+
 static __always_inline bool nat_is_turned(const struct __sk_buff *skb)
 {
 	return nat_unmarked || skb->tc_index == FOS1_NAT_TURNED;
@@ -196,6 +210,8 @@ static __always_inline int nat_turn(struct __sk_buff *skb, u32 way)
 	if (skb->protocol != bpf_htons(NAT_ETHER_TYPE) ||
 	    (way == FOS1_NAT_OUT && skb->ingress_ifindex &&
 	     !nat_is_turned(skb)))
+		return TC_ACT_UNSPEC;
+	if (way == FOS1_NAT_IN && !nat_may_turn(skb))
 		return TC_ACT_UNSPEC;
 	return nat_run(skb, way, 0);
 }

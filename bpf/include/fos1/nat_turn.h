@@ -100,10 +100,11 @@ static __always_inline bool nat_is_there(struct nat *nat)
 
 /* Begin the sender's flow, to nat->lead. */
 static __always_inline int
-nat_begin_sender(struct nat *nat, u32 id, const struct fos1_nat_policy *policy)
+nat_begin_sender(struct __sk_buff *skb, struct nat *nat, u32 id,
+		 const struct fos1_nat_policy *policy)
 {
 	if (nat_is_over_limit(id, policy))
-		return NAT_DROP(id, limited);
+		return NAT_FAIL(nat, id, limited);
 	nat->out = nat->key;
 	nat->out.way = FOS1_NAT_OUT;
 	nat_copy(NAT_WORDS_OF(nat->out.dest), nat->lead.address);
@@ -111,11 +112,12 @@ nat_begin_sender(struct nat *nat, u32 id, const struct fos1_nat_policy *policy)
 	nat_new_flow(nat, id, policy, FOS1_NAT_OUT, FOS1_NAT_HAIRPINNED);
 	nat_copy(NAT_WORDS_OF(nat->flow.address), nat->wish.external);
 	nat->flow.port = nat->wish.found;
-	return nat_is_there(nat) ? TC_ACT_UNSPEC : nat_begin(nat);
+	return nat_is_there(nat) ? TC_ACT_UNSPEC : NAT_OF(nat_begin)(skb);
 }
 
 /* Begin both flows of the packet at hand; undo the one if the other fails. */
-static __always_inline int nat_begin_both(struct nat *nat, u32 id,
+static __always_inline int nat_begin_both(struct __sk_buff *skb,
+					  struct nat *nat, u32 id,
 					  const struct fos1_nat_policy *sender,
 					  const struct fos1_nat_policy *target)
 {
@@ -123,10 +125,10 @@ static __always_inline int nat_begin_both(struct nat *nat, u32 id,
 	nat_flow *made;
 
 	nat->lead.bits |= FOS1_NAT_HAIRPINNED;
-	verdict = nat_begin_dest(nat, target);
+	verdict = nat_begin_dest(skb, nat, target);
 	if (verdict != TC_ACT_UNSPEC)
 		return verdict;
-	verdict = nat_begin_sender(nat, id, sender);
+	verdict = nat_begin_sender(skb, nat, id, sender);
 	if (verdict == TC_ACT_UNSPEC)
 		return verdict;
 	made = bpf_map_lookup_elem(&nat_flows, &nat->key);
@@ -159,7 +161,7 @@ __noinline int NAT_OF(nat_begin_turn)(struct __sk_buff *skb)
 	if (is_end &&
 	    !nat_lets_in(nat, nat->wish.external, nat->wish.found, target))
 		return NAT_DROP(nat->lead.policy, filtered);
-	verdict = nat_begin_both(nat, id, sender, target);
+	verdict = nat_begin_both(skb, nat, id, sender, target);
 	if (verdict != TC_ACT_UNSPEC)
 		return verdict;
 	return nat_translate(skb, nat, nat->lead.address, nat->lead.port,
