@@ -170,6 +170,8 @@ class _Wanted:
             yield from (OUTSIDE[version][0].code.object for version in families(nat))
             if nat.type == "nat64":
                 yield NAT64_INSIDE.code.object
+        if self._goes_straight:
+            yield FORWARD.code.object
 
     def _maps(self) -> dict[str, Map]:
         shapes = {n: s for code in CODES if code in abi.MAPS for n, s in abi.MAPS[code].items()}
@@ -185,8 +187,13 @@ class _Wanted:
         if name in MAPS_OF_RULES:
             family = state_family(SHARED_NAT, f"{name}-{self.version:08x}")
             return map_of_shape(family, name, shape, self._room(name, shape))
-        most = 2 * self.context.most_flows if name[:-1] in TWICE_THE_FLOWS else None
+        most = self._most_of_state(name) if name[:-1] in TWICE_THE_FLOWS else None
         return map_of_shape(state_family(SHARED_NAT, name), name, shape, most)
+
+    def _most_of_state(self, name: str) -> int:
+        """Return how many entries what packets say has: hardly any of a family without policies."""
+        is_used = any(int(name[-1]) in (families(n) or (4, 6)) for n in self.asked.values())
+        return 2 * self.context.most_flows if is_used else 1
 
     def _room(self, name: str, shape: abi.MapShape) -> int:
         """Return how many entries a map holds: new ones come before old ones go."""

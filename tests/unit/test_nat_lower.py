@@ -21,7 +21,7 @@ from fos1d.kinds.nat_tables import NatStore, adjustment
 from fos1d.model.condition import Condition, ConditionType
 from fos1d.model.facts import Facts, FastPath, Features, Interface, Rival
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import Attachment, Entries, Hook, Map, Program, Table
+from fos1d.model.objects import Attachment, Entries, Hook, Map, Program, Table, needs
 from tests.manifests import declared
 
 OUT4, OUT6 = IPv4Address("203.0.113.1"), IPv6Address("2001:db8:f::1")
@@ -279,6 +279,26 @@ def test_any_source_is_content_with_one_address_and_says_what_is_dropped() -> No
     none = note(assembled(anyone, interfaces=(replace(WAN, addresses=()), LAN)), "home")
     assert none is not None
     assert none.reason == "NoAddress"
+
+
+EVERY_TYPE = (
+    MASQUERADE,
+    nat("web", BALANCED),
+    nat("any", "{type: masquerade, interface: lan0}"),
+    nat(
+        "dmz", "{type: full, interface: wan0, externalIP: 203.0.113.8, sourceAddresses: [10.0.0.5]}"
+    ),
+)
+
+
+@pytest.mark.parametrize("fast_path", list(FastPath))
+@pytest.mark.parametrize("manifests", [(one,) for one in EVERY_TYPE] + [EVERY_TYPE])
+def test_programs_have_all_that_they_are_bound_to(
+    fast_path: FastPath, manifests: tuple[str, ...]
+) -> None:
+    objects = assembled(*manifests, features=Features(True, fast_path)).lowered.objects
+    for found in objects.values():
+        assert set(needs(found)) <= objects.keys()
 
 
 def xdp(made: Assembled) -> dict[str, Program]:
