@@ -9,7 +9,8 @@
 #include <fos1/nat_begin.h>
 
 enum nat_hold_number {
-	NAT_HELD_BYTES = 1536,
+	/* A power of two. */
+	NAT_HELD_BYTES = 2048,
 	NAT_HELD_ALL = 256,
 	/* Of one datagram. */
 	NAT_HELD_PARTS = 8,
@@ -62,6 +63,21 @@ static __always_inline void nat_held_key(const struct __sk_buff *skb,
 	key->way = nat->way;
 }
 
+/* How many bytes there are, from 1 to NAT_HELD_BYTES, said so that the verifier
+ * of Linux 6.1 knows it too.
+ */
+static __always_inline u32 nat_bounded(u64 bytes)
+{
+	bytes--;
+	asm volatile("%0 &= %1" : "+r"(bytes) : "i"(NAT_HELD_BYTES - 1));
+	return bytes + 1;
+}
+
+static __always_inline bool nat_fits(u32 bytes)
+{
+	return bytes - 1 < NAT_HELD_BYTES;
+}
+
 /* Copy the packet at hand; NULL if it is too long. */
 static __always_inline struct nat_held *nat_copy_packet(struct __sk_buff *skb,
 							const struct nat *nat)
@@ -70,9 +86,9 @@ static __always_inline struct nat_held *nat_copy_packet(struct __sk_buff *skb,
 	struct nat_held *copy;
 
 	copy = bpf_map_lookup_elem(&NAT_OF(nat_holding), &first);
-	asm volatile("" : "+r"(bytes));
-	if (!copy || !bytes || bytes > NAT_HELD_BYTES ||
-	    bpf_skb_load_bytes(skb, nat->layout.network, copy->data, bytes))
+	if (!copy || !nat_fits(bytes) ||
+	    bpf_skb_load_bytes(skb, nat->layout.network, copy->data,
+			       nat_bounded(bytes)))
 		return NULL;
 	copy->bytes = bytes;
 	copy->since_ns = nat->now_ns;
@@ -85,11 +101,10 @@ static __always_inline bool nat_become(struct __sk_buff *skb, u32 network,
 {
 	u32 bytes = copy->bytes;
 
-	asm volatile("" : "+r"(bytes));
-	return bytes && bytes <= NAT_HELD_BYTES &&
+	return nat_fits(bytes) &&
 	       !bpf_skb_change_tail(skb, network + bytes, 0) &&
-	       !bpf_skb_store_bytes(skb, network, copy->data, bytes,
-				    BPF_F_RECOMPUTE_CSUM);
+	       !bpf_skb_store_bytes(skb, network, copy->data,
+				    nat_bounded(bytes), BPF_F_RECOMPUTE_CSUM);
 }
 
 /* Keep the packet at hand; false if it is too long, or there are too many. */
