@@ -840,6 +840,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
     },
     "tc_nat64": {
         "fragments": MapShape(9, 40, 16, 8192, 0),
+        "nat64_errors": MapShape(6, 4, 152, 1, 0),
         "nat_backends6": MapShape(2, 4, 20, 1, 1024),
         "nat_ends4": MapShape(1, 12, 24, 262144, 0),
         "nat_ends6": MapShape(1, 36, 40, 262144, 0),
@@ -849,7 +850,7 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "nat_policies": MapShape(1, 4, 80, 1024, 0),
         "nat_ports4": MapShape(1, 12, 20, 65536, 0),
         "nat_ports6": MapShape(1, 24, 32, 65536, 0),
-        "nat_scratch64": MapShape(6, 4, 912, 1, 0),
+        "nat_scratch64": MapShape(6, 4, 920, 1, 0),
         "nat_sources6": MapShape(11, 24, 4, 65536, 1),
         "nat_stats": MapShape(5, 4, 96, 1024, 0),
         "nat_usage": MapShape(1, 4, 16, 1024, 0),

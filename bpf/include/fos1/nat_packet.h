@@ -90,6 +90,7 @@ struct nat {
 	u32 prefix_bytes;
 	u32 is_v4;
 	u32 traffic_class;
+	u32 quoted_bytes;
 #endif
 };
 
