@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from tests.applied import HEAD
 from tests.netns.nat_site import WAN, Household
-from tests.running import until
+from tests.running import Router, until
 
 # The spec of an EBPFNATPolicy.
 Spec = Mapping[str, Any]
@@ -70,12 +70,19 @@ def by_daemon(site: Household, *specs: Spec) -> None:
         router.start()
     else:
         router.ctl("reconcile", "--wait")
+    until(lambda: known(router) == set(names), 15, "no other policies are in force")
     for name in names:
         until(
             lambda name=name: router.ready("enat", name),  # type: ignore[misc]
             15,
             f"{name} is Ready: {router.condition('enat', name)}",
         )
+
+
+def known(router: Router) -> set[str]:
+    """Return the names of the policies that the daemon has."""
+    items = router.json("get", "enat", check=None)["items"]
+    return {item["metadata"]["name"] for item in items}
 
 
 def by_nftables(site: Household, *specs: Spec) -> None:
