@@ -133,6 +133,8 @@ def owners_of(rules: Iterable[NatRule]) -> Owners:
 def _add_sources(rows: Rows, rules: Sequence[NatRule], owners: Owners) -> None:
     indexes = {rule.interface: rule.index for rule in rules} | {NOWHERE: 0}
     for (interface, version), found in sorted(owners.items()):
+        if not found:
+            continue
         keys = records(
             SOURCE[version],
             len(found),

@@ -2,122 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fos1d import abi
-from fos1d.abi import NatFiltering, NatPortFlag, NatWay, PlaceFlag
-from fos1d.compile.lists import ListStore
-from fos1d.kernel.loader import object_digests
-from fos1d.kinds.admission import Accepted
-from fos1d.kinds.assemble import Assembled, assemble
-from fos1d.kinds.lowered import Context
+from fos1d.abi import NatFiltering, NatPortFlag, NatWay
+from fos1d.kinds.assemble import Assembled
 from fos1d.kinds.nat_tables import NatStore, adjustment
-from fos1d.model.condition import Condition, ConditionType
-from fos1d.model.facts import Facts, FastPath, Features, Interface, Rival
+from fos1d.model.condition import ConditionType
+from fos1d.model.facts import Rival
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import Attachment, Entries, Hook, Map, Program, Table, needs
-from tests.manifests import declared
-
-OUT4, OUT6 = IPv4Address("203.0.113.1"), IPv6Address("2001:db8:f::1")
-WAN = Interface("wan0", 3, redirects=True, takes_frames=True, addresses=(OUT4, OUT6))
-LAN = Interface("lan0", 2, redirects=True, takes_frames=True)
-PORT_OF_BRIDGE = Interface("tap0", 5, is_port=True)
-LOOPBACK = Interface("lo", 1, link_type=772)
-PLAIN = Features()
-INTERFACES = (WAN, LAN, PORT_OF_BRIDGE, LOOPBACK)
-DNAT = """
-  type: dnat
-  interface: wan0
-  externalIP: 203.0.113.1
-  portMappings:
-"""
-
-
-def nat(name: str, spec: str, kind: str = "EBPFNATPolicy") -> str:
-    """A manifest; a spec of one line is written in braces."""
-    head = f"apiVersion: networking.fos1.io/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\n"
-    return f"{head}spec: {spec}\n"
-
-
-def assembled(
-    *manifests: str,
-    interfaces: Sequence[Interface] = INTERFACES,
-    features: Features = PLAIN,
-    store: NatStore | None = None,
-    rivals: tuple[Rival, ...] = (),
-    forwards: Mapping[int, bool] | None = None,
-) -> Assembled:
-    """Lower manifests."""
-    by_name = {found.name: found for found in interfaces}
-    facts = Facts(by_name, features, object_digests(), rivals=rivals)
-    facts = replace(facts, forwards=forwards if forwards is not None else {4: True, 6: True})
-    here = [Accepted(found, {}, "r1") for text in manifests for found in declared(text)]
-    return assemble(here, Context(facts, ListStore(), nats=store or NatStore()))
-
-
-def held(made: Assembled, name: str) -> dict[bytes, bytes]:
-    """Return the entries of a map of rules, by key."""
-    for found in made.lowered.objects.values():
-        if isinstance(found, Entries) and found.map.split("/")[2].startswith(f"{name}-"):
-            size = found.key_bytes + found.value_bytes
-            rows = [found.packed[at : at + size] for at in range(0, len(found.packed), size)]
-            return {row[: found.key_bytes]: row[found.key_bytes :] for row in rows}
-    return {}
-
-
-def read(kind: abi.Record, raw: bytes) -> npt.NDArray[np.void]:
-    """Return one record of the ABI."""
-    return np.frombuffer(raw, np.dtype(kind))
-
-
-def sources(made: Assembled) -> dict[str, str]:
-    """Return whose the IPv4 sources are at their interface: network -> name, "" nobody's."""
-    found = {}
-    for key, value in held(made, "nat_sources4").items():
-        record = read(abi.NAT_SOURCE4, key)
-        bits = int(record["prefix_bits"][0]) - 32
-        network = f"{record['interface'][0]}:{ip_address(int(record['address'][0]))}/{bits}"
-        rule = made.nats.rules.get(int.from_bytes(value, "little"))
-        found[network] = rule.policy.name if rule else ""
-    return found
-
-
-def ports(made: Assembled, way: NatWay) -> dict[str, str]:
-    """Return where the declared ports of IPv4 lead."""
-    found = {}
-    for key, value in held(made, "nat_ports4").items():
-        record, leads = read(abi.NAT_PORT4_KEY, key), read(abi.NAT_PORT4, value)
-        if record["way"] == way:
-            end = f"{ip_address(int(record['address'][0]))}:{record['port'][0]}"
-            other = f"{ip_address(int(leads['address'][0]))}:{leads['port'][0]}"
-            found[f"{record['protocol'][0]} {end}"] = other
-    return found
-
-
-def attached(made: Assembled) -> set[tuple[str, str, int, str]]:
-    """Return what is attached where: interface, hook, order, function."""
-    objects = made.lowered.objects.values()
-    functions = {p.path: getattr(p.code, "function", "") for p in objects if isinstance(p, Program)}
-    return {
-        (a.interface, str(a.hook), a.order, functions[a.program])
-        for a in objects
-        if isinstance(a, Attachment)
-    }
-
-
-def note(made: Assembled, name: str, kind: str = "EBPFNATPolicy") -> Condition | None:
-    """Return the first note about a policy."""
-    notes = made.lowered.notes.get(ResourceId(kind, "default", name), [None])
-    return notes[0]
-
-
-MASQUERADE = nat("home", "{type: masquerade, interface: wan0, sourceAddresses: [10.0.0.0/8]}")
+from fos1d.model.objects import Map, Program, Table
+from tests.translated import (
+    BALANCED,
+    DNAT,
+    LAN,
+    MASQUERADE,
+    OUT4,
+    OUT6,
+    WAN,
+    assembled,
+    attached,
+    held,
+    nat,
+    note,
+    ports,
+    read,
+    sources,
+)
 
 
 def test_a_masquerade_has_the_first_address_of_its_interface() -> None:
@@ -197,18 +114,6 @@ def test_without_tracking_ports_lead_both_ways() -> None:
     assert {dict(p.constants)["nat_has_stateless"] for p in programs} == {1}
 
 
-BALANCED = (
-    DNAT
-    + """
-    - protocol: tcp
-      externalPort: 443
-      backends:
-        - {internalIP: 10.0.0.10, internalPort: 8443, weight: 0}
-        - {internalIP: 10.0.0.11}
-"""
-)
-
-
 def test_a_drained_backend_keeps_its_flows_and_gets_no_new_ones() -> None:
     made = assembled(nat("web", BALANCED))
     table = next(
@@ -281,85 +186,6 @@ def test_any_source_is_content_with_one_address_and_says_what_is_dropped() -> No
     assert none.reason == "NoAddress"
 
 
-EVERY_TYPE = (
-    MASQUERADE,
-    nat("web", BALANCED),
-    nat("any", "{type: masquerade, interface: lan0}"),
-    nat(
-        "dmz", "{type: full, interface: wan0, externalIP: 203.0.113.8, sourceAddresses: [10.0.0.5]}"
-    ),
-)
-
-
-@pytest.mark.parametrize("fast_path", list(FastPath))
-@pytest.mark.parametrize("manifests", [(one,) for one in EVERY_TYPE] + [EVERY_TYPE])
-def test_programs_have_all_that_they_are_bound_to(
-    fast_path: FastPath, manifests: tuple[str, ...]
-) -> None:
-    objects = assembled(*manifests, features=Features(True, fast_path)).lowered.objects
-    for found in objects.values():
-        assert set(needs(found)) <= objects.keys()
-
-
-def xdp(made: Assembled) -> dict[str, Program]:
-    """Return the XDP programs by interface."""
-    objects = list(made.lowered.objects.values())
-    programs = {found.path: found for found in objects if isinstance(found, Program)}
-    return {
-        found.interface: programs[found.program]
-        for found in objects
-        if isinstance(found, Attachment) and found.hook is Hook.XDP
-    }
-
-
-def flags(made: Assembled) -> dict[int, int]:
-    """Return what the XDP program knows of interfaces, by index."""
-    entries = next(
-        e
-        for e in made.lowered.objects.values()
-        if isinstance(e, Entries) and "/interfaces-" in e.map
-    )
-    size = entries.key_bytes + entries.value_bytes
-    rows = [entries.packed[at : at + size] for at in range(0, len(entries.packed), size)]
-    kind = np.dtype(abi.PLACE)
-    found = {int.from_bytes(r[:4], "little"): np.frombuffer(r[4:], kind)["flags"][0] for r in rows}
-    return {index: int(words[0]) for index, words in found.items()}
-
-
-JUDGED = nat(
-    "all",
-    "{policyType: filtering, selector: {interfaces: [lan0]}, ingress: [{ports: [{port: 80}]}]}",
-    "EBPFNetworkPolicy",
-)
-TAKES, OUTSIDE4 = PlaceFlag.PLACE_TAKES_FRAMES, PlaceFlag.PLACE_OUTSIDE4
-
-
-@pytest.mark.parametrize("manifests", [(MASQUERADE,), (MASQUERADE, JUDGED)])
-def test_the_fast_path_translates(manifests: tuple[str, ...]) -> None:
-    made = assembled(*manifests, features=Features(True, FastPath.XDP))
-    found = xdp(made)
-    assert found.keys() == {"wan0", "lan0"}
-    assert {dict(p.maps)["nat_flows4"].split("/")[1] for p in found.values()} == {"_nat"}
-    known = flags(made)
-    assert known[WAN.index] == TAKES | OUTSIDE4
-    assert known[LAN.index] & (TAKES | OUTSIDE4) == TAKES
-
-
-def test_xdp_is_brought_nowhere_by_itself() -> None:
-    made = assembled(MASQUERADE, features=Features(True, FastPath.AUTO))
-    assert not xdp(made)
-    assert not any("policy_rules" in key.name for key in made.lowered.objects)
-    filtered = nat("edge", "{type: xdp, interface: wan0}", "EBPFProgram")
-    both = assembled(MASQUERADE, filtered, features=Features(True, FastPath.AUTO))
-    assert xdp(both).keys() == {"wan0"}
-
-
-def test_policies_alone_have_small_maps_of_translations() -> None:
-    made = assembled(JUDGED)
-    maps = [m for m in made.lowered.objects.values() if isinstance(m, Map) and "nat_" in m.family]
-    assert {found.max_entries for found in maps} == {1}
-
-
 def test_what_stands_beside_it_is_said() -> None:
     rivals = (Rival("ip nat post", "wan0"), Rival("ip nat other", "lan0"))
     made = assembled(MASQUERADE, rivals=rivals, forwards={4: False, 6: True})
@@ -422,3 +248,46 @@ def test_nat64_looks_before_packets_are_routed() -> None:
     assert policy["prefix64"].tobytes() == IPv6Address("64:ff9b::").packed
     lost = assembled(nat("six", NAT64.replace("externalIP: 203.0.113.1, ", "")), interfaces=(LAN,))
     assert note(lost, "six") is not None
+
+
+NETWORKS = ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3/32", "10.2.0.0/16", "0.0.0.0/0")
+SPECS = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from(NETWORKS), unique=True, max_size=3),
+        st.lists(st.sampled_from(NETWORKS[1:5]), unique=True, max_size=2),
+        st.integers(0, 2),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    SPECS, st.sampled_from(("10.0.0.1", "10.1.0.1", "10.1.2.1", "10.1.2.3", "10.2.3.4", "1.1.1.1"))
+)
+def test_a_source_belongs_to_the_first_policy_that_covers_it(
+    specs: list[tuple[list[str], list[str], int]], host: str
+) -> None:
+    made = assembled(
+        *(
+            nat(
+                f"p{place}",
+                f"{{type: snat, interface: wan0, externalIP: 203.0.113.{place + 1},"
+                f" priority: {priority}, sourceAddresses: {taken}, excludeAddresses: {left}}}",
+            )
+            for place, (taken, left, priority) in enumerate(specs)
+        )
+    )
+    address = IPv4Address(host)
+    ranked = sorted((priority, place) for place, (_, _, priority) in enumerate(specs))
+    covering = (
+        f"p{place}"
+        for _, place in ranked
+        if any(address in IPv4Network(n) for n in specs[place][0] or NETWORKS[-1:])
+        and not any(address in IPv4Network(n) for n in specs[place][1])
+    )
+    entries = {IPv4Network(text.partition(":")[2]): who for text, who in sources(made).items()}
+    around = [network for network in entries if address in network]
+    found = entries[max(around, key=lambda n: n.prefixlen)] if around else ""
+    assert found == next(covering, "")
