@@ -11,9 +11,11 @@ from pyroute2 import NetlinkError
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETRULE,
+    NFT_MSG_GETSETELEM,
     NFTSocket,
     nft_chain_msg,
     nft_rule_msg,
+    nft_set_elem_list_msg,
 )
 
 from fos1d.model.facts import Rival
@@ -32,11 +34,11 @@ ANY = ""
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What matters of a rule: its chain, the interface it is about ("" any, `ppp*` several),
+    """What matters of a rule: its chain, the interfaces it is about ("" any, `ppp*` several),
     whether it translates, and the chains that it leads to."""
 
     chain: Place
-    interface: str = ANY
+    interfaces: tuple[str, ...] = (ANY,)
     translates: bool = False
     leads_to: tuple[str, ...] = ()
 
@@ -70,11 +72,11 @@ def _reached(
 ) -> Iterator[str]:
     """Yield the interfaces at which a chain translates that is asked about `within`."""
     for rule in by_chain.get(chain, ()):
-        interface = rule.interface or within
-        if rule.translates:
-            yield interface
-        for name in rule.leads_to if jumps else ():
-            yield from _reached((*chain[:2], name), interface, by_chain, jumps - 1)
+        for interface in (one or within for one in rule.interfaces):
+            if rule.translates:
+                yield interface
+            for name in rule.leads_to if jumps else ():
+                yield from _reached((*chain[:2], name), interface, by_chain, jumps - 1)
 
 
 # Messages
@@ -96,19 +98,33 @@ def _place(message: Any, table: str, chain: str) -> Place:
     return (message["nfgen_family"], *names)
 
 
+def _set_members(place: Place, name: str) -> list[bytes]:
+    """Return the elements of a set in the table of a chain, each as the kernel keeps it."""
+    request = nft_set_elem_list_msg()
+    request["attrs"] = [("NFTA_SET_ELEM_LIST_TABLE", place[1]), ("NFTA_SET_ELEM_LIST_SET", name)]
+    with NFTSocket(nfgen_family=place[0]) as netlink:
+        messages = list(netlink.request_get(request, NFT_MSG_GETSETELEM))
+    elements = [e for m in messages for e in m.get_attr("NFTA_SET_ELEM_LIST_ELEMENTS") or ()]
+    keys = (element.get_attr("NFTA_SET_ELEM_KEY") for element in elements)
+    return [bytes(key.get_attr("NFTA_DATA_VALUE")) for key in keys if key is not None]
+
+
 def _rule(message: Any, names: Mapping[int, str]) -> Rule:
-    interface, asked, translates = ANY, "", False
+    place, asked, translates = _place(message, "RULE_TABLE", "RULE_CHAIN"), "", False
+    interfaces: tuple[str, ...] = (ANY,)
     leads_to: list[str] = []
     for name, fields in _expressions(message):
         if name == "meta":
             asked = str(fields.get("NFTA_META_KEY"))
         elif name == "cmp" and asked in INTERFACE_KEYS and _is_equal(fields):
-            interface = _interface(asked, _data(fields, "NFTA_CMP_DATA"), names)
+            interfaces = (_interface(asked, _data(fields, "NFTA_CMP_DATA"), names),)
+        elif name == "lookup" and asked in INTERFACE_KEYS and not fields["NFTA_LOOKUP_FLAGS"]:
+            members = _set_members(place, str(fields["NFTA_LOOKUP_SET"]))
+            interfaces = tuple(_interface(asked, member, names) for member in members) or (ANY,)
         elif name == "immediate":
             leads_to += _jumps(fields)
         translates |= name in NAT or fields.get("NFTA_TARGET_NAME") in NAT_TARGETS
-    place = _place(message, "RULE_TABLE", "RULE_CHAIN")
-    return Rule(place, interface, translates, tuple(leads_to))
+    return Rule(place, interfaces, translates, tuple(leads_to))
 
 
 def _expressions(message: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -20,7 +20,12 @@ pytestmark = pytest.mark.netns
 BOTH = pytest.mark.parametrize("at", FAMILIES, ids=["ipv4", "ipv6"])
 PORT, SERVER = 40_000, 8080
 CHAIN = "chain post { type nat hook postrouting priority srcnat; }"
-RULES = ("oifname v0 masquerade", "oif v0 snat to 192.0.2.1", 'oifname "ppp*" jump more')
+RULES = (
+    "oifname v0 masquerade",
+    "oif v0 snat to 192.0.2.1",
+    'oifname "ppp*" jump more',
+    'oifname { "v7", "v8" } masquerade',
+)
 
 
 def written(address: str, port: int) -> str:
@@ -148,4 +153,4 @@ def test_facts_of_addresses_forwarding_and_others_translations() -> None:
         "2001:db8::1",
         "fd00::1",
     ]
-    assert rivals == (Rival("ip nat post", "ppp*"), Rival("ip nat post", "v0"))
+    assert rivals == tuple(Rival("ip nat post", one) for one in ("ppp*", "v0", "v7", "v8"))
