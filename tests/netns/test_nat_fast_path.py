@@ -60,7 +60,8 @@ def policies(*more: Spec) -> tuple[Spec, ...]:
         dnat(at.second, {"protocol": "udp", "externalPort": SERVER, "internalIP": at.a})
         for at in FAMILIES
     )
-    return (masquerade(), *declared, *more)
+    # Named, so that they are held back while there is no address, which is so for a moment below.
+    return (masquerade(sourceAddresses=[at.inside for at in FAMILIES]), *declared, *more)
 
 
 def forwarded(home: Household, at: Addresses) -> int:
