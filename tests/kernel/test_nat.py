@@ -9,6 +9,7 @@ import pytest
 from fos1d import abi
 from fos1d.kernel.port import RealKernel
 from tests import frames as f
+from tests.kernel.nat_packets import packet, ping, tcp, udp
 from tests.kernel.nat_places import (
     ADDRESS,
     ANY,
@@ -23,7 +24,7 @@ from tests.kernel.nat_places import (
     masquerade,
     source,
 )
-from tests.kernel.nat_rig import POLICY, Nat, packet, ping, tcp, udp, words
+from tests.kernel.nat_rig import POLICY, Nat, words
 
 pytestmark = pytest.mark.kernel
 

@@ -9,7 +9,8 @@ import pytest
 
 from fos1d.kernel.port import RealKernel
 from tests import frames as f
-from tests.kernel.nat_rig import POLICY, Nat, Rules, Seen, packet, ping, tcp, udp, words
+from tests.kernel.nat_packets import Seen, packet, ping, tcp, udp
+from tests.kernel.nat_rig import POLICY, Nat, Rules, words
 
 pytestmark = pytest.mark.kernel
 

@@ -6,8 +6,9 @@ import pytest
 
 from fos1d.kernel.port import RealKernel
 from tests import frames as f
+from tests.kernel.nat_packets import Seen, error, packet, ping, tcp, udp
 from tests.kernel.nat_places import V4, Place, full, masquerade, source
-from tests.kernel.nat_rig import Nat, Seen, error, packet, ping, tcp, udp
+from tests.kernel.nat_rig import Nat
 
 pytestmark = pytest.mark.kernel
 

@@ -9,6 +9,7 @@ import pytest
 
 from fos1d.kernel.port import RealKernel
 from tests import frames as f
+from tests.kernel.nat_packets import Seen, error, tcp, udp
 from tests.kernel.nat_places import (
     ADDRESS,
     ANY,
@@ -20,7 +21,7 @@ from tests.kernel.nat_places import (
     masquerade,
     source,
 )
-from tests.kernel.nat_rig import Nat, Seen, error, tcp, udp
+from tests.kernel.nat_rig import Nat
 
 pytestmark = pytest.mark.kernel
 
@@ -94,4 +95,4 @@ def test_random_packets(kernel: RealKernel, at: Place, filtering: int, seed: int
             known = owner is not None and (protocol, owner, *far) in naive.spoken
             back = owner if owner and known else (at.outside, port)
             assert seen is not None
-            assert seen.quoted == Seen(*back, *far, protocol)
+            assert seen.quoted == Seen(back[0], back[1], far[0], far[1], protocol)

@@ -6,6 +6,7 @@ import pytest
 
 from fos1d.kernel.port import RealKernel
 from tests import frames as f
+from tests.kernel.nat_packets import Seen, error, packet, ping, tcp, udp
 from tests.kernel.nat_places import (
     ADDRESS,
     ANY,
@@ -18,7 +19,7 @@ from tests.kernel.nat_places import (
     masquerade,
     source,
 )
-from tests.kernel.nat_rig import HOOKS, Nat, Seen, error, packet, ping, tcp, udp
+from tests.kernel.nat_rig import HOOKS, Nat
 
 pytestmark = pytest.mark.kernel
 

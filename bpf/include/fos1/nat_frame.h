@@ -58,7 +58,7 @@ static __always_inline bool nat_is_current(u64 fresh_ns, u32 generation,
 					   u32 of_interface, u32 interface)
 {
 	return of_interface == interface && generation == nat_generation() &&
-	       bpf_ktime_get_ns() < fresh_ns;
+	       bpf_ktime_get_coarse_ns() < fresh_ns;
 }
 
 static __always_inline bool nat_find4(const struct packet *packet,

@@ -72,7 +72,7 @@ static __always_inline bool nat_is_quick(const nat_flow *flow, u32 interface)
 {
 	return flow->generation == nat_generation() &&
 	       flow->interface == interface &&
-	       bpf_ktime_get_ns() < flow->fresh_ns;
+	       bpf_ktime_get_coarse_ns() < flow->fresh_ns;
 }
 
 /* The quick way: one look-up, and the packet is rewritten. Apart, so that its
