@@ -50,7 +50,7 @@ def _tell_of_addresses(rule: NatRule, lowered: Lowered) -> None:
     if lacking:
         message = f"{rule.interface} has no global {lacking} address: until it has one, what"
         message += " would be translated is dropped"
-        if rule.takes_any and rule.external(6) is not None:
+        if rule.takes_any and (rule.external(4) or rule.external(6)):
             lowered.remark(rule.policy, message)
         else:
             lowered.note(rule.policy, "NoAddress", message)
@@ -71,10 +71,10 @@ def _tell_of_forwarding(
 
 def _passing(rule: NatRule) -> Iterator[int]:
     """Yield the IP versions of the packets that are to be forwarded."""
-    if rule.translation.type == "nat64":
-        yield from (4, 6)
+    if rule.translation.type in ("nat64", "npt66"):
+        yield 6
     for version in (4, 6):
-        if rule.sources(version) or rule.external(version):
+        if rule.external(version):
             yield version
 
 

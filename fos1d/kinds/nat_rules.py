@@ -49,10 +49,8 @@ class NatRule:
         return next((found for found in self.addresses if found.version == version), None)
 
     def sources(self, version: int) -> tuple[Network, ...]:
-        """Return the networks of an IP version whose addresses it translates as sources.
-
-        A masquerade of any source is about IPv6 only where there is an address for it.
-        """
+        """Return the networks of an IP version whose addresses it translates as sources, whether
+        there is an outside address for them or not: then they are dropped."""
         given = tuple(n for n in self.translation.source_addresses if n.version == version)
         match self.translation.type:
             case "dnat":
@@ -67,10 +65,8 @@ class NatRule:
             case "snat" | "masquerade":
                 if self.translation.source_addresses:
                     return given
-                is_about = version == 4 or self.external(6) is not None
-                given_ip = self.translation.external_ip
-                if given_ip is not None:
-                    is_about = given_ip.version == version
+                external = self.translation.external_ip
+                is_about = external is None or external.version == version
                 return (ANY[version],) if is_about else ()
 
     def excluded(self, version: int) -> tuple[Network, ...]:
@@ -86,7 +82,7 @@ class NatRule:
 
     @property
     def takes_any(self) -> bool:
-        """Whether it is about whatever address there is."""
+        """Whether it is content with an address of either IP version."""
         nat = self.translation
         return nat.type == "masquerade" and not nat.source_addresses
 

@@ -167,12 +167,13 @@ def test_a_changed_address_is_entries_and_no_program() -> None:
     assert not programs(before) & programs(assembled(changed))
 
 
-def test_any_source_is_of_ipv6_where_there_is_an_address_for_it() -> None:
+def test_any_source_is_of_both_versions_whatever_addresses_there_are() -> None:
     anyone = nat("home", "{type: masquerade, interface: wan0}")
-    assert held(assembled(anyone), "nat_sources6")
-    only4 = assembled(anyone, interfaces=(replace(WAN, addresses=(OUT4,)), LAN))
-    assert not held(only4, "nat_sources6")
-    assert note(only4, "home") is None
+    for addresses in ((OUT4, OUT6), (OUT4,), (OUT6,)):
+        made = assembled(anyone, interfaces=(replace(WAN, addresses=addresses), LAN))
+        assert held(made, "nat_sources4")
+        assert held(made, "nat_sources6")
+        assert note(made, "home") is None
 
 
 def test_any_source_is_content_with_one_address_and_says_what_is_dropped() -> None:
