@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The fast path of EBPFNetworkPolicy: a packet of a connection that the rules
- * allowed, at the interface that it comes in by and at the one that it leaves
- * by, goes from one to the other at once. It says and counts the same as
- * tc_policy.bpf.c and the kernel's forwarding do, or nothing; then the packet
+/* The fast path of EBPFNetworkPolicy and EBPFNATPolicy: a packet of a
+ * connection that the rules allowed, at the interface that it comes in by and
+ * at the one that it leaves by, or that NAT knows there, goes from one to the
+ * other at once. It says and counts the same as tc_policy.bpf.c, tc_nat4.bpf.c,
+ * tc_nat6.bpf.c and the kernel's forwarding do, or nothing; then the packet
  * goes their way. Once a second a flow does so anyway, so that neighbours and
  * times stay fresh.
  */
 #define FOS1_AT_CGROUP 0
 
 #include <fos1/known.h>
+#include <fos1/nat_frame.h>
 #include <fos1/stack.h>
 #include <fos1/types.h>
 
@@ -20,11 +22,12 @@ enum fast_number {
 	IPV6_FLOW_BITS = 0x0fffffff,
 };
 
-/* A frame that may go the fast way, and its flow. */
+/* A frame that may go the fast way, and its flow; what NAT changes of it. */
 struct fast {
 	struct packet packet;
 	struct layout layout;
 	struct fos1_flow *flow;
+	struct nat_crossing crossing;
 	bool source_is_a;
 	u8 pad[7];
 };
@@ -102,11 +105,38 @@ static __always_inline bool read_frame(struct xdp_md *ctx, struct fast *fast,
 			    (void *)ip4 + headers, end);
 }
 
+/* Whether the packet's flow is one that the rules allowed. */
+static __always_inline bool is_known(struct fast *fast)
+{
+	if (fast->flow)
+		return true;
+	fast->source_is_a = source_is_a(&fast->packet);
+	fast->flow = find_settled(&fast->packet, fast->source_is_a);
+	return fast->flow && is_settled(fast->flow);
+}
+
+/* Whether NAT has nothing to do with a packet at an interface, or knows what,
+ * and had nothing to do before.
+ */
+static __always_inline bool crosses(struct fast *fast, u32 interface,
+				    const struct fos1_place *place, u16 way)
+{
+	u32 outside = fast->packet.is_v6 ? FOS1_PLACE_OUTSIDE6
+					 : FOS1_PLACE_OUTSIDE4;
+
+	if (!(place->flags[0] & outside))
+		return true;
+	if (fast->crossing.policy)
+		return false;
+	fast->crossing.way = way;
+	return nat_cross_frame(&fast->packet, interface, &fast->crossing);
+}
+
 /* Whether the policies of an interface let a packet of a settled flow pass one
  * way by what was remembered, with no more to do than to count the rule.
  */
-static __always_inline bool passes(const struct fast *fast, u32 interface,
-				   u32 way, const struct fos1_place *place,
+static __always_inline bool passes(struct fast *fast, u32 interface, u32 way,
+				   const struct fos1_place *place,
 				   struct decided_by *by)
 {
 	const u32 work = FOS1_PLACE_POLICED | FOS1_PLACE_EFFECTS |
@@ -117,7 +147,8 @@ static __always_inline bool passes(const struct fast *fast, u32 interface,
 
 	if (!(flags & work))
 		return true;
-	if ((flags & FOS1_PLACE_EFFECTS) || !(flags & FOS1_PLACE_STATEFUL))
+	if ((flags & FOS1_PLACE_EFFECTS) || !(flags & FOS1_PLACE_STATEFUL) ||
+	    !is_known(fast))
 		return false;
 	hook.version = version_at(place, way);
 	if (!passes_by(fast->flow, fast->source_is_a, &hook, &rules))
@@ -184,6 +215,17 @@ static __always_inline bool is_for_us(struct xdp_md *ctx,
 	       is_devices_address(device, ethernet->h_dest);
 }
 
+/* Write into the frame what NAT and forwarding change of it. */
+static __always_inline bool rewrite(struct xdp_md *ctx, const struct fast *fast,
+				    const struct bpf_fib_lookup *route)
+{
+	void *network = (void *)(long)ctx->data + ETH_HLEN;
+	void *end = (void *)(long)ctx->data_end;
+
+	return nat_write_frame(network, end, &fast->packet, &fast->crossing) &&
+	       readdress(ctx, fast->packet.is_v6, route);
+}
+
 SEC("xdp")
 int fos1_xdp_policy(struct xdp_md *ctx)
 {
@@ -195,11 +237,8 @@ int fos1_xdp_policy(struct xdp_md *ctx)
 	u64 bytes = frame_bytes(ctx);
 
 	place = interface_place(ctx->ingress_ifindex);
-	if (!place || !read_frame(ctx, &fast, &route))
-		return XDP_PASS;
-	fast.source_is_a = source_is_a(&fast.packet);
-	fast.flow = find_settled(&fast.packet, fast.source_is_a);
-	if (!fast.flow || !is_settled(fast.flow) ||
+	if (!place || !read_frame(ctx, &fast, &route) ||
+	    !crosses(&fast, ctx->ingress_ifindex, place, FOS1_NAT_IN) ||
 	    !passes(&fast, ctx->ingress_ifindex, 0, place, &in))
 		return XDP_PASS;
 	device = device_of(ctx);
@@ -210,10 +249,13 @@ int fos1_xdp_policy(struct xdp_md *ctx)
 	place = interface_place(route.ifindex);
 	if (!place || !(place->flags[0] & FOS1_PLACE_TAKES_FRAMES) ||
 	    !passes(&fast, route.ifindex, 1, place, &out) ||
-	    !readdress(ctx, fast.packet.is_v6, &route))
+	    !crosses(&fast, route.ifindex, place, FOS1_NAT_OUT) ||
+	    (!fast.flow && !fast.crossing.policy) ||
+	    !rewrite(ctx, &fast, &route))
 		return XDP_PASS;
 	count_decision(&in, bytes);
 	count_decision(&out, bytes);
+	nat_count_frame(&fast.crossing, bytes);
 	count(FOS1_PASS_FAST_PATH, bytes);
 	return bpf_redirect(route.ifindex, 0);
 }

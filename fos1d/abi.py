@@ -79,6 +79,68 @@ class LimitsFlag(IntEnum):
     LIMITS_DEVICES_ALLOWED = 4
 
 
+class NatBit(IntEnum):
+    """enum fos1_nat_bit."""
+
+    NAT_SEEN_OUT = 1
+    NAT_SEEN_IN = 2
+    NAT_FIN_OUT = 4
+    NAT_FIN_IN = 8
+    NAT_RST = 16
+    NAT_MAPPED = 32
+    NAT_HAIRPINNED = 64
+
+
+class NatFiltering(IntEnum):
+    """enum fos1_nat_filtering."""
+
+    NAT_FILTER_PORT = 0
+    NAT_FILTER_ADDRESS = 1
+    NAT_FILTER_NONE = 2
+
+
+class NatMark(IntEnum):
+    """enum fos1_nat_mark."""
+
+    NAT_TURNED = 20033
+    NAT_CROSSED = 20035
+
+
+class NatPolicyFlag(IntEnum):
+    """enum fos1_nat_policy_flag."""
+
+    NAT_HAIRPIN = 1
+
+
+class NatPortFlag(IntEnum):
+    """enum fos1_nat_port_flag."""
+
+    NAT_STATELESS = 1
+    NAT_BALANCED = 2
+
+
+class NatSize(IntEnum):
+    """enum fos1_nat_size."""
+
+    NAT_FLOWS = 131072
+    NAT_POLICIES = 1024
+    NAT_SOURCES = 65536
+    NAT_PORTS = 65536
+    NAT_OUTSIDES = 1024
+    NAT_PREFIXES = 1024
+    NAT_MEMBERS = 16384
+    NAT_SLOTS = 1021
+    NAT_PROBES = 128
+
+
+class NatWay(IntEnum):
+    """enum fos1_nat_way."""
+
+    NAT_OUT = 0
+    NAT_IN = 1
+    NAT_PEER = 2
+
+
 class PlaceFlag(IntEnum):
     """enum fos1_place_flag."""
 
@@ -88,6 +150,8 @@ class PlaceFlag(IntEnum):
     PLACE_STATEFUL = 8
     PLACE_ROUTER = 16
     PLACE_TAKES_FRAMES = 32
+    PLACE_OUTSIDE4 = 64
+    PLACE_OUTSIDE6 = 128
 
 
 class PlaceKind(IntEnum):
@@ -329,6 +393,216 @@ LIMITS: Record = [
     ("flags", "<u4"),
 ]
 
+NAT_BACKEND4: Record = [
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_BACKEND6: Record = [
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_END4: Record = [
+    ("until_ns", "<u8"),
+    ("policy", "<u4"),
+    ("flows", "<u4"),
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_END4_KEY: Record = [
+    ("address", ">u4"),
+    ("outside", ">u4"),
+    ("port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+]
+
+NAT_END6: Record = [
+    ("until_ns", "<u8"),
+    ("policy", "<u4"),
+    ("flows", "<u4"),
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("pad", "<u2", (3,)),
+]
+
+NAT_END6_KEY: Record = [
+    ("address", ">u4", (4,)),
+    ("outside", ">u4", (4,)),
+    ("port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+]
+
+NAT_FLOW4: Record = [
+    ("fresh_ns", "<u8"),
+    ("until_ns", "<u8"),
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("bits", "<u2"),
+    ("generation", "<u4"),
+    ("interface", "<u4"),
+    ("policy", "<u4"),
+    ("pad", "<u4"),
+]
+
+NAT_FLOW4_KEY: Record = [
+    ("source", ">u4"),
+    ("dest", ">u4"),
+    ("source_port", ">u2"),
+    ("dest_port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+    ("pad", "<u2"),
+]
+
+NAT_FLOW6: Record = [
+    ("fresh_ns", "<u8"),
+    ("until_ns", "<u8"),
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("bits", "<u2"),
+    ("generation", "<u4"),
+    ("interface", "<u4"),
+    ("policy", "<u4"),
+]
+
+NAT_FLOW6_KEY: Record = [
+    ("source", ">u4", (4,)),
+    ("dest", ">u4", (4,)),
+    ("source_port", ">u2"),
+    ("dest_port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+    ("pad", "<u2"),
+]
+
+NAT_MEMBER4: Record = [
+    ("table", "<u4"),
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_MEMBER6: Record = [
+    ("table", "<u4"),
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_OUTSIDE4: Record = [
+    ("address", ">u4"),
+]
+
+NAT_OUTSIDE6: Record = [
+    ("address", ">u4", (4,)),
+]
+
+NAT_POLICY: Record = [
+    ("external4", ">u4"),
+    ("interface", "<u4"),
+    ("external6", ">u4", (4,)),
+    ("prefix64", ">u4", (4,)),
+    ("prefix64_bytes", "<u4"),
+    ("flags", "<u4"),
+    ("filtering", "<u4"),
+    ("most_flows", "<u4"),
+    ("first_port", "<u2"),
+    ("last_port", "<u2"),
+    ("udp_s", "<u4"),
+    ("tcp_established_s", "<u4"),
+    ("tcp_transitory_s", "<u4"),
+    ("icmp_s", "<u4"),
+    ("other_s", "<u4"),
+]
+
+NAT_PORT4: Record = [
+    ("policy", "<u4"),
+    ("flags", "<u4"),
+    ("table", "<u4"),
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_PORT4_KEY: Record = [
+    ("interface", "<u4"),
+    ("address", ">u4"),
+    ("port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+]
+
+NAT_PORT6: Record = [
+    ("policy", "<u4"),
+    ("flags", "<u4"),
+    ("table", "<u4"),
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_PORT6_KEY: Record = [
+    ("interface", "<u4"),
+    ("address", ">u4", (4,)),
+    ("port", ">u2"),
+    ("protocol", "<u1"),
+    ("way", "<u1"),
+]
+
+NAT_PREFIX: Record = [
+    ("prefix", ">u4", (4,)),
+    ("bits", "<u4"),
+    ("policy", "<u4"),
+    ("adjustment", ">u2"),
+    ("pad", "<u2"),
+]
+
+NAT_PREFIX_KEY: Record = [
+    ("prefix_bits", "<u4"),
+    ("interface", "<u4"),
+    ("way", "<u4"),
+    ("address", ">u4", (4,)),
+]
+
+NAT_SOURCE4: Record = [
+    ("prefix_bits", "<u4"),
+    ("interface", "<u4"),
+    ("address", ">u4"),
+]
+
+NAT_SOURCE6: Record = [
+    ("prefix_bits", "<u4"),
+    ("interface", "<u4"),
+    ("address", ">u4", (4,)),
+]
+
+NAT_STAT: Record = [
+    ("packets", "<u8"),
+    ("bytes", "<u8"),
+    ("begun", "<u8"),
+    ("filtered", "<u8"),
+    ("exhausted", "<u8"),
+    ("full", "<u8"),
+    ("refused", "<u8"),
+    ("limited", "<u8"),
+    ("errors", "<u8"),
+    ("unordered", "<u8"),
+    ("other", "<u8"),
+    ("stateless", "<u8"),
+]
+
+NAT_USAGE: Record = [
+    ("flows", "<u8"),
+    ("swept_ns", "<u8"),
+]
+
 NEWCOMERS: Record = [
     ("second_began_ns", "<u8"),
     ("count", "<u8"),
@@ -523,6 +797,65 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "new_flows4": MapShape(9, 16, 64, 65536, 0),
         "new_flows6": MapShape(9, 40, 64, 65536, 0),
     },
+    "tc_forward": {
+        "nat_flows4": MapShape(1, 16, 40, 262144, 0),
+        "nat_flows6": MapShape(1, 40, 48, 262144, 0),
+        "nat_stats": MapShape(5, 4, 96, 1024, 0),
+        "nat_version": MapShape(2, 4, 4, 1, 0),
+    },
+    "tc_nat4": {
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "nat_backends4": MapShape(2, 4, 8, 1, 1024),
+        "nat_ends4": MapShape(1, 12, 24, 262144, 0),
+        "nat_flows4": MapShape(1, 16, 40, 262144, 0),
+        "nat_held4": MapShape(9, 20, 2064, 256, 0),
+        "nat_holding4": MapShape(6, 4, 2064, 1, 0),
+        "nat_members4": MapShape(1, 12, 4, 16384, 0),
+        "nat_outsides4": MapShape(1, 4, 4, 1024, 0),
+        "nat_policies": MapShape(1, 4, 80, 1024, 0),
+        "nat_ports4": MapShape(1, 12, 20, 65536, 0),
+        "nat_scratch4": MapShape(6, 4, 544, 1, 0),
+        "nat_sources4": MapShape(11, 12, 4, 65536, 1),
+        "nat_stats": MapShape(5, 4, 96, 1024, 0),
+        "nat_usage": MapShape(1, 4, 16, 1024, 0),
+        "nat_version": MapShape(2, 4, 4, 1, 0),
+    },
+    "tc_nat6": {
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "nat_backends6": MapShape(2, 4, 20, 1, 1024),
+        "nat_ends6": MapShape(1, 36, 40, 262144, 0),
+        "nat_flows6": MapShape(1, 40, 48, 262144, 0),
+        "nat_held6": MapShape(9, 44, 2064, 256, 0),
+        "nat_holding6": MapShape(6, 4, 2064, 1, 0),
+        "nat_members6": MapShape(1, 24, 4, 16384, 0),
+        "nat_outsides6": MapShape(1, 16, 4, 1024, 0),
+        "nat_policies": MapShape(1, 4, 80, 1024, 0),
+        "nat_ports6": MapShape(1, 24, 32, 65536, 0),
+        "nat_prefixes6": MapShape(11, 28, 28, 1024, 1),
+        "nat_scratch6": MapShape(6, 4, 840, 1, 0),
+        "nat_sources6": MapShape(11, 24, 4, 65536, 1),
+        "nat_stats": MapShape(5, 4, 96, 1024, 0),
+        "nat_usage": MapShape(1, 4, 16, 1024, 0),
+        "nat_version": MapShape(2, 4, 4, 1, 0),
+    },
+    "tc_nat64": {
+        "fragments": MapShape(9, 40, 16, 8192, 0),
+        "nat64_errors": MapShape(6, 4, 152, 1, 0),
+        "nat_backends6": MapShape(2, 4, 20, 1, 1024),
+        "nat_ends4": MapShape(1, 12, 24, 262144, 0),
+        "nat_ends6": MapShape(1, 36, 40, 262144, 0),
+        "nat_flows6": MapShape(1, 40, 48, 262144, 0),
+        "nat_members6": MapShape(1, 24, 4, 16384, 0),
+        "nat_outsides6": MapShape(1, 16, 4, 1024, 0),
+        "nat_policies": MapShape(1, 4, 80, 1024, 0),
+        "nat_ports4": MapShape(1, 12, 20, 65536, 0),
+        "nat_ports6": MapShape(1, 24, 32, 65536, 0),
+        "nat_scratch64": MapShape(6, 4, 920, 1, 0),
+        "nat_sources6": MapShape(11, 24, 4, 65536, 1),
+        "nat_stats": MapShape(5, 4, 96, 1024, 0),
+        "nat_usage": MapShape(1, 4, 16, 1024, 0),
+        "nat_version": MapShape(2, 4, 4, 1, 0),
+    },
     "tc_policy": {
         "flows4": MapShape(1, 16, 64, 65536, 0),
         "flows6": MapShape(1, 40, 64, 65536, 0),
@@ -602,6 +935,10 @@ MAPS: dict[str, dict[str, MapShape]] = {
         "flows4": MapShape(1, 16, 64, 65536, 0),
         "flows6": MapShape(1, 40, 64, 65536, 0),
         "fragments": MapShape(9, 40, 16, 8192, 0),
+        "nat_flows4": MapShape(1, 16, 40, 262144, 0),
+        "nat_flows6": MapShape(1, 40, 48, 262144, 0),
+        "nat_stats": MapShape(5, 4, 96, 1024, 0),
+        "nat_version": MapShape(2, 4, 4, 1, 0),
         "new_flows4": MapShape(9, 16, 64, 65536, 0),
         "new_flows6": MapShape(9, 40, 64, 65536, 0),
         "operator_flows4": MapShape(1, 16, 4, 256, 0),
@@ -645,6 +982,26 @@ KNOBS: dict[str, dict[str, Knob]] = {
     },
     "tc_flow": {
         "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+    },
+    "tc_forward": {
+        "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+    },
+    "tc_nat4": {
+        "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+        "nat_has_mirrors": Knob(4, 1, "1 if nat_ports has entries of way OUT"),
+        "nat_has_stateless": Knob(4, 1, "1 if some port in nat_ports is rewritten without state"),
+        "nat_unmarked": Knob(4, 1, "1 if tc_index is lost between the hooks of inside interfaces"),
+    },
+    "tc_nat6": {
+        "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+        "nat_has_mirrors": Knob(4, 1, "1 if nat_ports has entries of way OUT"),
+        "nat_has_stateless": Knob(4, 1, "1 if some port in nat_ports is rewritten without state"),
+        "nat_unmarked": Knob(4, 1, "1 if tc_index is lost between the hooks of inside interfaces"),
+    },
+    "tc_nat64": {
+        "link_header_bytes": Knob(4, 1, "bytes before the network header: 14, or 0 on a bare IP link"),
+        "nat_has_mirrors": Knob(4, 1, "1 if nat_ports has entries of way OUT"),
+        "nat_has_stateless": Knob(4, 1, "1 if some port in nat_ports is rewritten without state"),
     },
     "tc_policy": {
         "adoption_ns": Knob(8, 1, "nanoseconds after a place is first policed during which segments of older connections begin flows"),

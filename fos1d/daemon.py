@@ -17,20 +17,19 @@ from types import FrameType
 from fos1d.equipment import kernel_of, options_of, place_of, places_of
 from fos1d.errors import Fos1Error, KernelError, SourceError
 from fos1d.explain import explain
+from fos1d.housekeeping import SETTLED_S, SWEEP_S, Housekeeping
 from fos1d.inquiry import details_of, plan_view, snapshot_of
-from fos1d.kernel.connections import has_workloads, recount
-from fos1d.kernel.flows import has_flows, sweep
 from fos1d.kernel.monitor import LinkMonitor, PinMonitor
-from fos1d.kernel.policy_counters import forget_buckets
 from fos1d.kernel.policy_events import PolicyEvents
 from fos1d.kernel.workloads.watch import WorkloadWatch
 from fos1d.kinds.admission import Admission
 from fos1d.model.identity import ResourceId
 from fos1d.model.packet import LoggedPacket
 from fos1d.narration import is_news, narrate, remarks_by_resource, revision_of, world_after
+from fos1d.nat_inquiry import flush_translations, translations
 from fos1d.reconcile import Memory, PassReport, enforce, read
 from fos1d.report.api import ApiServer
-from fos1d.report.desk import Details, PlanView, Revision
+from fos1d.report.desk import Details, NatAnswer, NatQuery, PlanView, Revision
 from fos1d.report.details import DetailFiles
 from fos1d.report.events import Event, Events, EventType
 from fos1d.report.explanation import Explanation, Question
@@ -48,9 +47,6 @@ from fos1d.source.lastgood import LastGood
 from fos1d.source.open import open_source, read_once
 from fos1d.wakes import Wakes
 
-SWEEP_S = 30.0
-# From when a rule is known to be gone until its counter may be another's.
-REST_S = 1.0
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 CONTESTED_PAUSE_S = 5.0
 
@@ -85,6 +81,7 @@ class Daemon:
         self._confirmed = ""
         self._retry_s = FIRST_RETRY_S
         self._due: dict[str, float] = {}
+        self._housekeeping = Housekeeping(self._kernel, self._or_tell)
         self._stopping = threading.Event()
 
     # The loop
@@ -151,17 +148,8 @@ class Daemon:
             self._due["watchdog"] = time.monotonic() + interval
 
     def _sweep(self) -> None:
-        self._due["sweep"] = time.monotonic() + SWEEP_S
-        if has_flows(self._kernel.bpffs):
-            sweep(self._kernel.bpffs, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-            self._giver.give_back()
-        self._or_tell(lambda: forget_buckets(self._kernel.bpffs))
-        self._or_tell(self._recount)
-
-    def _recount(self) -> None:
-        root = self._kernel.cgroups.root()
-        if root is not None and has_workloads(self._kernel.bpffs):
-            recount(self._kernel.bpffs, root)
+        self._due["sweep"] = time.monotonic() + self._housekeeping.sweep()
+        self._giver.give_back()
 
     def once(self) -> World:
         """Make one pass without watching anything; return what is known then."""
@@ -231,6 +219,8 @@ class Daemon:
             self._keep("what is in force", self._save)
         self._publish(world)
         self._schedule_retry(report)
+        if self._housekeeping.is_due_for(self._memory.nat_view.digest):
+            self._due["sweep"] = time.monotonic() + SETTLED_S
 
     def _save(self) -> None:
         self._last_good.save(self._memory.in_force.values())
@@ -336,7 +326,8 @@ class Daemon:
         status = self._world.resources.get(identity)
         if status is None:
             return Details()
-        return details_of(status, self._kernel.bpffs, self._memory.policy_view)
+        memory = self._memory
+        return details_of(status, self._kernel.bpffs, memory.policy_view, memory.nat_view)
 
     def history(self) -> Sequence[Revision]:
         """Return the revisions, newest first."""
@@ -367,6 +358,14 @@ class Daemon:
         work = self._wakes.submit(lambda: explain(question, self._memory, self._kernel))
         explanation: Explanation = work.result(timeout_s)
         return explanation
+
+    def translations(self, query: NatQuery) -> NatAnswer:
+        """List sessions and bindings."""
+        return translations(query, self._kernel.bpffs, self._memory.nat_view)
+
+    def flush_translations(self, query: NatQuery) -> NatAnswer:
+        """Forget sessions and bindings."""
+        return flush_translations(query, self._kernel.bpffs, self._memory.nat_view)
 
     def suspend(self, seconds: float | None) -> World:
         """Stop making passes, for a while or until resumed."""

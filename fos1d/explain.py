@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from fos1d import abi
 from fos1d.abi import PlaceKind, PolicyChain
 from fos1d.kernel.bpf import Fd
+from fos1d.kernel.nat_twin import changed_ends, counted, show_state
 from fos1d.kernel.port import RealKernel
 from fos1d.kernel.twin import PLACE_KEY, Counts, Scratch, own_cgroup, run
 from fos1d.kinds.container_policy import EBPFContainerPolicy, Way
+from fos1d.kinds.nat_lower import FORWARD
 from fos1d.kinds.network_policy import EBPFNetworkPolicy
 from fos1d.kinds.policy_lower import is_within
 from fos1d.kinds.policy_places import Place
@@ -31,7 +33,8 @@ from fos1d.model.objects import (
     Slots,
 )
 from fos1d.model.packet import Address, Tuple
-from fos1d.model.pins import SHARED_FLOW, SHARED_POLICY, decode, program_family
+from fos1d.model.pins import SHARED_FLOW, SHARED_NAT, SHARED_POLICY, decode, program_family
+from fos1d.nat_inquiry import translation_said
 from fos1d.reconcile import Memory
 from fos1d.report.explanation import (
     DROP,
@@ -59,6 +62,7 @@ INTERFACE_HOOKS: Mapping[Way, tuple[Hook, ...]] = {
 }
 OPPOSITE: Mapping[Way, Way] = {"ingress": "egress", "egress": "ingress"}
 SHARED = program_family(SHARED_POLICY)
+TRANSLATING = program_family(SHARED_NAT)
 WITHOUT_RULES = {
     abi.Reason.PASS_VITAL: "it keeps the router alive: neighbours, failsafe ports, the operator",
 }
@@ -147,7 +151,7 @@ class _Walk:
         for attachment in attached:
             for program in self._chained(self._program(attachment.program)):
                 # The fast path says the same as the policies' other programs, or nothing.
-                if (program.family, hook) != (SHARED, Hook.XDP):
+                if (program.family, hook) != (SHARED, Hook.XDP) and not _is_shortcut(program):
                     yield program
 
     def _chained(self, first: Program) -> list[Program]:
@@ -214,13 +218,14 @@ class _Walk:
         """Run a packet through programs until one drops it."""
         frame = frame_of(ends, opens)
         for station in stations:
-            step = self._step(station, frame)
+            step, frame = self._step(station, frame, ends)
             if station.program.family != program_family(SHARED_FLOW):
                 yield step
             if step.verdict == DROP:
                 return
 
-    def _step(self, station: Station, frame: bytes) -> Step:
+    def _step(self, station: Station, frame: bytes, ends: Tuple) -> tuple[Step, bytes]:
+        """Return what a program did, and the frame as it left it."""
         program = station.program
         about = (
             str(station.hook or CGROUP_HOOKS[station.way]),
@@ -228,25 +233,41 @@ class _Walk:
             _owner(program),
         )
         if not isinstance(program.code, BuiltIn):
-            return Step(*about, NOT_RUN, "a program of your own, which may keep state")
-        twin = self._twin(station)
+            return Step(*about, NOT_RUN, "a program of your own, which may keep state"), frame
+        twin = self._twin(station, ends)
+        if program.family == TRANSLATING:
+            return self._translated(station, twin, frame, about)
         before = self.scratch.counts(program)
-        result = run(twin, station.hook, frame, station.place.id, station.came_in)
+        ran = run(twin, station.hook, frame, station.place.id, station.came_in)
         said = self.scratch.counts(program).since(before)
-        verdict = DROP if result in DROPS[station.hook] else PASS
+        verdict = DROP if ran.verdict in DROPS[station.hook] else PASS
         reason = next(
             (reason for reason in said.reasons if reason < abi.Reason.NOTE_FLOWS_FULL), None
         )
         rules = tuple(self._rules(station.way, said))
         policed = self._policed_by(station, reason) if not any(map(_decides, rules)) else ()
-        return Step(
-            *about, verdict, reason_name(reason) if reason is not None else "", rules, policed
-        )
+        why = reason_name(reason) if reason is not None else ""
+        return Step(*about, verdict, why, rules, policed), ran.frame
 
-    def _twin(self, station: Station) -> Fd:
+    def _translated(
+        self, station: Station, twin: Fd, frame: bytes, about: tuple[str, str, str]
+    ) -> tuple[Step, bytes]:
+        """Return what a program did that translates addresses."""
+        before = counted(self.scratch, station.program)
+        ran = run(twin, station.hook, frame, station.place.id, station.came_in)
+        after = counted(self.scratch, station.program)
+        verdict = DROP if ran.verdict in DROPS[station.hook] else PASS
+        said = translation_said(before, after, self.memory.nat_view)
+        changes = [] if verdict == DROP else changed_ends(frame, ran.frame)
+        reason = "; ".join(changes) or (said.reason if verdict == DROP else "unchanged")
+        return Step(*about, verdict, reason, said.rules), ran.frame
+
+    def _twin(self, station: Station, ends: Tuple) -> Fd:
         program = station.program
         if program.path not in self._twins:
             self._twins[program.path] = self.scratch.load(program)
+            if program.family == TRANSLATING:
+                show_state(self.scratch, program, self.kernel.bpffs, ends)
         if program.family == SHARED:
             real = PLACE_KEY.pack(station.place.kind, 0, station.place.id)
             number = station.place.id if station.hook else own_cgroup()
@@ -285,6 +306,11 @@ class _Walk:
         )
 
 
+def _is_shortcut(program: Program) -> bool:
+    """Whether a program only sends on what the others let pass."""
+    return isinstance(program.code, BuiltIn) and program.code.object == FORWARD.code.object
+
+
 def _decides(rule: RuleSaid) -> bool:
     return rule.action == "deny"
 
@@ -304,6 +330,6 @@ def _polices(resource: object, way: Way, reason: abi.Reason) -> bool:
 def _owner(program: Program) -> str:
     """Return whose program it is, for people."""
     name = program.family.removeprefix("program/")
-    if name == SHARED_POLICY:
-        return "policies"
+    if name in (SHARED_POLICY, SHARED_NAT):
+        return "policies" if name == SHARED_POLICY else "translation"
     return f"EBPFProgram/{decode(name).replace('.', '/', 1)}"

@@ -19,6 +19,8 @@ from fos1d.kernel.usage import Usage, workload_usage
 from fos1d.kinds.container_policy import EBPFContainerPolicy
 from fos1d.kinds.map import EBPFMap
 from fos1d.kinds.map_lower import map_object
+from fos1d.kinds.nat_lower import NatView
+from fos1d.kinds.nat_policy import EBPFNATPolicy
 from fos1d.kinds.network_policy import EBPFNetworkPolicy
 from fos1d.kinds.policy_lower import PolicyView
 from fos1d.kinds.program import EBPFProgram
@@ -26,6 +28,7 @@ from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Key, Placement
 from fos1d.model.pins import owner_name
 from fos1d.model.snapshot import Blob, Snapshot
+from fos1d.nat_inquiry import translated_by
 from fos1d.plan.actions import Action, describe, target, verb
 from fos1d.plan.diff import make_plan
 from fos1d.reconcile import Memory, Options, lower, read
@@ -78,7 +81,7 @@ def _planned(action: Action, claimants: dict[Key, list[ResourceId]]) -> PlannedA
     return PlannedAction(verb(action), key.kind, key.name, wanted_by, describe(action))
 
 
-def details_of(status: ResourceStatus, bpffs: Bpffs, view: PolicyView) -> Details:
+def details_of(status: ResourceStatus, bpffs: Bpffs, view: PolicyView, nats: NatView) -> Details:
     """Return what the kernel says of a resource."""
     if status.accepted is None:
         return Details()
@@ -94,7 +97,11 @@ def details_of(status: ResourceStatus, bpffs: Bpffs, view: PolicyView) -> Detail
             )
         case EBPFNetworkPolicy() | EBPFContainerPolicy():
             rules = tuple(_rules(status.id, bpffs, view))
-            return Details(rules=rules, workloads=tuple(_workloads(status.id, bpffs, view)))
+            workloads = tuple(_workloads(status.id, bpffs, view))
+            translated = translated_by(status.id, bpffs, nats)
+            return Details(rules=rules, workloads=workloads, translated=translated)
+        case EBPFNATPolicy():
+            return Details(translated=translated_by(status.id, bpffs, nats))
         case _:
             return Details()
 

@@ -14,6 +14,8 @@ from fos1d.kernel.port import Kernel
 from fos1d.kinds.admission import Accepted, Admission, admit
 from fos1d.kinds.assemble import Assembled, assemble
 from fos1d.kinds.lowered import Context
+from fos1d.kinds.nat_lower import NatView
+from fos1d.kinds.nat_tables import NatStore
 from fos1d.kinds.policy_compiled import PolicyStore
 from fos1d.kinds.policy_lower import PolicyView
 from fos1d.kinds.reading import Reader
@@ -51,6 +53,8 @@ class Memory:
     drift: Drift = field(default_factory=Drift)
     policies: PolicyStore = field(default_factory=PolicyStore)
     policy_view: PolicyView = field(default_factory=PolicyView)
+    nats: NatStore = field(default_factory=NatStore)
+    nat_view: NatView = field(default_factory=NatView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ def enforce(
         observed = kernel.observe(desired)
     left = make_plan(desired, observed)
     contested = memory.drift.record(drifted, now)
-    memory.policy_view = assembled.policies
+    memory.policy_view, memory.nat_view = assembled.policies, assembled.nats
     _remember(memory, admission, desired, outcomes, left)
     facts = _facts(admission, assembled, outcomes, left, contested, observed)
     return PassReport(revision, admission, plan, outcomes, facts, tuple(drifted), remarks)
@@ -129,6 +133,7 @@ def lower(admission: Admission, memory: Memory, facts: Facts, options: Options) 
         here,
         memory.reader.lists,
         memory.policies,
+        memory.nats,
         options.failsafe_ports,
         options.most_flows,
     )
@@ -192,6 +197,7 @@ def _facts(
         elsewhere=assembled.elsewhere,
         selections=assembled.lowered.selections,
         remarks=assembled.lowered.remarks,
+        warnings=assembled.lowered.warnings,
         held=admission.held,
         attached={k: found for k, found in observed.items() if isinstance(found, Placement)},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 
 from fos1d.errors import KernelError
 from fos1d.kinds.admission import Accepted
@@ -14,11 +15,14 @@ from fos1d.model.diagnostic import Diagnostic
 from fos1d.model.identity import Origin, ResourceId
 from fos1d.model.objects import Attachment, Hook, Key, Mode
 from fos1d.model.snapshot import Blob
+from fos1d.model.translated import Binding, Chosen, End, Session
 from fos1d.report.conditions import PassFacts, Refusal
 from fos1d.report.desk import (
     Attached,
     Details,
     MapEntries,
+    NatAnswer,
+    NatQuery,
     PlannedAction,
     PlanView,
     Revision,
@@ -309,6 +313,22 @@ PLAN = PlanView(
     (COUNTERS,),
 )
 
+INSIDE = End(ip_address("10.0.0.7"), 5001)
+OUTSIDE = End(ip_address("203.0.113.1"), 5001)
+FAR = End(ip_address("198.51.100.9"), 443)
+TRANSLATIONS = NatAnswer(
+    Chosen(
+        (Session(7, 6, INSIDE, OUTSIDE, FAR, "established", False, False, 7300),),
+        (
+            Binding(7, 6, INSIDE, OUTSIDE, False, 7300),
+            Binding(7, 17, OUTSIDE, OUTSIDE, True, 40),
+        ),
+        1,
+        3,
+    ),
+    {7: ("EBPFNATPolicy/default/home", "eth0")},
+)
+
 
 @dataclass
 class FakeDesk:
@@ -379,6 +399,18 @@ class FakeDesk:
         if "eth0" not in (question.comes_in, question.goes_out):
             raise ValueError("there is no interface of that name; there are: eth0")
         return Explanation(question, EXPLAINED)
+
+    def translations(self, query: NatQuery) -> NatAnswer:
+        """Return the sessions and bindings that were prepared."""
+        self.asked.append(("translations", query))
+        if query.interface not in ("", "eth0"):
+            raise ValueError("no such translation; there are: default/home at eth0")
+        return TRANSLATIONS
+
+    def flush_translations(self, query: NatQuery) -> NatAnswer:
+        """Pretend to forget."""
+        self.asked.append(("flush", query))
+        return NatAnswer(Chosen(session_count=2, binding_count=1))
 
     def suspend(self, seconds: float | None) -> World:
         """Pretend to make no passes."""

@@ -36,15 +36,26 @@ PARTLY = (
     "> [policy.md](../design/policy.md#programs-of-your-own).\n"
 )
 NETWORK = (
-    "> **Not in this release:** policyType `nat`, which is validated and then has the condition"
-    " `Programmed=False`,\n> reason `NotSupportedYet`. What the fields mean together:"
-    " [policy.md](../design/policy.md).\n"
+    "> What the fields mean together: [policy.md](../design/policy.md). policyType `nat` is an"
+    " [EBPFNATPolicy](nat_policy.md) in place:\n> at `nat.interface`, else at the interfaces of the"
+    " selector, else at those that have `nat.externalIP`.\n"
+)
+NAT = (
+    "> What the fields mean together, and what the status says: [nat.md](../operate/nat.md); how it"
+    " is made: [nat.md](../design/nat.md).\n> `ebpfProgram` has no effect in this release: the"
+    " resource is then not Ready, reason `NotSupportedYet`.\n"
 )
 CONTAINER = (
     "> What the fields mean together: [policy.md](../design/policy.md); who is a workload:"
     " [workloads.md](workloads.md).\n"
 )
-NOTES = {"program": PARTLY, "map": "", "network_policy": NETWORK, "container_policy": CONTAINER}
+NOTES = {
+    "program": PARTLY,
+    "map": "",
+    "network_policy": NETWORK,
+    "nat_policy": NAT,
+    "container_policy": CONTAINER,
+}
 SELECTOR = "[selector](metadata.md#selectors)"
 
 

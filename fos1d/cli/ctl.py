@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "repo": {"repo": "the Git repository that operators push to", "hook": ""},
     "completion": {"completion": "print a shell's completion script"},
     "explain": {"explain": "say what the loaded programs do to a packet, and why"},
+    "nat": {"nat": "show or forget sessions and bindings of address translation"},
     "later": {"rollback": "not in this version"},
 }
 """The modules of fos1d.cli, and the commands that each registers, with their help."""

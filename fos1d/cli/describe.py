@@ -25,6 +25,7 @@ from fos1d.report.times import age_since
 
 Json = Mapping[str, Any]
 NONE = "<none>"
+ALWAYS_SHOWN = frozenset({"packets", "bytes", "translations", "exhausted"})
 USAGE = {
     "bytesIn": "Bytes-In",
     "bytesOut": "Bytes-Out",
@@ -155,6 +156,8 @@ def _kernel(status: Json) -> Iterator[list[str]]:
     yield ["Kernel objects:", *_indented(status["objects"] or [NONE])]
     if (applied := status.get("appliedTo")) is not None:
         yield ["Applied to workloads:", *_workloads(applied)]
+    if "activeConnections" in status:
+        yield ["Translation:", *_indented(fields(_translation(status)))]
     if metrics := status.get("metrics"):
         yield from _metrics(metrics)
     if "mapId" in status:
@@ -179,6 +182,18 @@ def _metrics(metrics: Json) -> Iterator[list[str]]:
         yield ["Counters:", *_counters(metrics)]
     if "byRule" in metrics:
         yield ["Rules:", *_rules(metrics["byRule"])]
+
+
+def _translation(status: Json) -> Iterator[tuple[str, str]]:
+    for place in status["externalAddresses"]:
+        yield f"Outside, {place['interface']}", ", ".join(place["addresses"]) or NONE
+    yield "Active connections", str(status["activeConnections"])
+    for use in status["portUse"]:
+        share = f"{use['used']} of {use['available']}"
+        yield f"Ports, {use['protocol']}, {use['interface']}", share
+    for name, count in status["metrics"].items():
+        if count or name in ALWAYS_SHOWN:
+            yield name, str(count)
 
 
 def _rules(rules: Sequence[Json]) -> list[str]:

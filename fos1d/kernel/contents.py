@@ -162,6 +162,25 @@ def add_entry(fd: Fd, info: MapInfo, key: bytes, value: bytes) -> None:
         raise _write_error(info, -result)
 
 
+def look_up(fd: Fd, info: MapInfo, key: bytes) -> bytes | None:
+    """Return one element as bpf(2) passes it, None if it is not there."""
+    value = ctypes.create_string_buffer(_stride(info))
+    if libbpf.lib().bpf_map_lookup_elem(fd.number, key, value) != 0:
+        return None
+    return value.raw
+
+
+def take(fd: Fd, info: MapInfo, key: bytes) -> bytes | None:
+    """Delete one element of a hash in one step, and return what it was at that moment."""
+    value = ctypes.create_string_buffer(_stride(info))
+    result = libbpf.lib().bpf_map_lookup_and_delete_elem(fd.number, key, value)
+    if result == -errno.ENOENT:
+        return None
+    if result < 0:
+        raise error_of(-result, f"delete from the map {info.name}")
+    return value.raw
+
+
 def _write_error(info: MapInfo, number: int) -> KernelError:
     if number not in (errno.E2BIG, errno.ENOSPC):
         return error_of(number, f"write to the map {info.name}")

@@ -1,4 +1,4 @@
-"""What wakes a pass from the kernel's side: links that change, and pins that come and go."""
+"""What wakes a pass from the kernel's side: links, addresses, and pins that come and go."""
 
 from __future__ import annotations
 
@@ -36,14 +36,26 @@ COMING_AND_GOING = Mask(
     | InotifyConstants.IN_MOVED_FROM
     | InotifyConstants.IN_MOVED_TO
 )
-RTMGRP_LINK = 1
+# linux/rtnetlink.h; the last two tell of forwarding that is switched on or off.
+RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 1, 0x10, 0x100
+RTMGRP_IPV4_NETCONF, RTMGRP_IPV6_NETCONF = 1 << 23, 1 << 24
+GROUPS = (
+    RTMGRP_LINK
+    | RTMGRP_IPV4_IFADDR
+    | RTMGRP_IPV6_IFADDR
+    | RTMGRP_IPV4_NETCONF
+    | RTMGRP_IPV6_NETCONF
+)
 RTM_NEWLINK, RTM_DELLINK = 16, 17
+RTM_NEWADDR, RTM_DELADDR = 20, 21
+RTM_NEWNETCONF = 80
+TELLING = frozenset({RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWNETCONF})
 HEADER = struct.Struct("=IHHII")
 
 
 class LinkMonitor:
-    """Calls `wake` when an interface appears, goes, or changes: its XDP program, and what its
-    driver can do with XDP, included.
+    """Calls `wake` when an interface appears, goes, or changes: its addresses, its XDP program,
+    and what its driver can do with XDP, included.
 
     The messages are not read further: the pass looks for itself.
     """
@@ -56,7 +68,7 @@ class LinkMonitor:
 
     def start(self) -> None:
         """Begin to listen."""
-        self._ears[0].socket.bind((0, RTMGRP_LINK))
+        self._ears[0].socket.bind((0, GROUPS))
         for ear in self._ears:
             threading.Thread(target=ear.run, name=ear.name, daemon=True).start()
 
@@ -94,7 +106,7 @@ def _tells_of_links(message: bytes) -> bool:
     offset = 0
     while offset + HEADER.size <= len(message):
         length, kind, *_ = HEADER.unpack_from(message, offset)
-        if kind in (RTM_NEWLINK, RTM_DELLINK):
+        if kind in TELLING:
             return True
         offset += max(HEADER.size, -(-length // 4) * 4)
     return False

@@ -64,6 +64,10 @@ class Netlink:
         found = (_link(message) for message in self._route.get_links(ext_mask=SKIP_STATISTICS))
         return {link.interface.name: link for link in found}
 
+    def address_messages(self) -> list[Any]:
+        """Return the addresses of all interfaces, as the kernel lists them."""
+        return list(self._route.get_addr())
+
     def addresses(self) -> set[IPv4Address | IPv6Address]:
         """Return this machine's own addresses."""
         found = (message.get_attr("IFA_LOCAL") for message in self._route.get_addr(family=AF_INET))
@@ -124,8 +128,14 @@ def _link(message: Any) -> Link:
         link_type=int(message["ifi_type"]),
         mtu_bytes=int(message.get_attr("IFLA_MTU") or 0),
         up=bool(message["flags"] & IFF_UP),
+        is_port=_slave_kind(message) not in ("", "vrf"),
     )
     return Link(interface, _xdp(message.get_attr("IFLA_XDP")))
+
+
+def _slave_kind(message: Any) -> str:
+    about = message.get_attr("IFLA_LINKINFO")
+    return str(about.get_attr("IFLA_INFO_SLAVE_KIND") or "") if about else ""
 
 
 def _xdp(attribute: Any) -> Xdp | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from fos1d.kernel.addresses import forwarding, with_addresses
 from fos1d.kernel.attach import clsact_purge
 from fos1d.kernel.bpffs import open_root
 from fos1d.kernel.cgroup import Cgroupfs
@@ -16,6 +17,7 @@ from fos1d.kernel.loader import object_digests
 from fos1d.kernel.netlink import Link, Netlink
 from fos1d.kernel.observe import Places, observe
 from fos1d.kernel.operators import flow_keys, operator_connections, ssh_cgroups
+from fos1d.kernel.rivals import find_rivals
 from fos1d.kernel.xdp_features import XdpFeatures
 from fos1d.model.facts import Facts, FastPath, Features
 from fos1d.model.objects import KernelObject, Key, State
@@ -67,10 +69,11 @@ class RealKernel:
     def facts(self) -> Facts:
         """Return the interfaces and features; the node's name and labels are the caller's."""
         self._links = links = self.netlink.links()
-        interfaces = {name: link.interface for name, link in links.items()}
+        plain = {name: link.interface for name, link in links.items()}
+        interfaces = with_addresses(plain, self.netlink.address_messages())
         tcx = has_tcx() if self._tc_attach == "auto" else self._tc_attach == "tcx"
         fast_path = self._fast_path if has_stack_view() else FastPath.OFF
-        if fast_path is not FastPath.OFF:
+        if fast_path in (FastPath.AUTO, FastPath.XDP):
             can, queues = self._xdp_features.read(), self.netlink.root_qdiscs()
             interfaces = with_redirects(interfaces, can, queues)
         workloads = self._workloads()
@@ -81,6 +84,8 @@ class RealKernel:
             object_digests(),
             workloads,
             *flow_keys(found),
+            rivals=find_rivals({found.index: name for name, found in interfaces.items()}),
+            forwards=forwarding(),
             cpus=possible_cpus(),
         )
 

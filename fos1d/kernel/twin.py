@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -28,13 +29,21 @@ from fos1d.model.objects import Hook, Program
 K = TypeVar("K")
 STATE = "state/"
 # What no program writes, or only once: a twin sees it as it is.
-SHARED = frozenset({"operator_flows4", "operator_flows6"})
+SHARED = frozenset(
+    {
+        *("operator_flows4", "operator_flows6", "nat_policies", "nat_prefixes6"),
+        *("nat_sources4", "nat_sources6", "nat_ports4", "nat_ports6"),
+        *("nat_members4", "nat_members6", "nat_outsides4", "nat_outsides6"),
+    }
+)
 COPIED = frozenset({"tracking", "policy_stats"})
 # Arrays whose every index may be asked for, and the ring, whose size is a power of two.
 INDEXED = frozenset({"stats", "crowds", "policy_stats", "policy_events", "policy_interfaces"})
 OF_PLACES = ("policy_places", "policed_since")
 MOST_ENTRIES = 1024
 ETHERNET_BYTES = 14
+# By how much a frame can grow: to IPv6 from IPv4, and a fragment's header.
+ROOM_BYTES = 64
 TESTED_ON = {"link_header_bytes": ETHERNET_BYTES, "chained": 0, "counts_loopback": 1}
 LOOPBACK = 1
 STAT, PLACE_KEY = struct.Struct("=QQ"), struct.Struct("=IIQ")
@@ -105,10 +114,17 @@ class Scratch:
                 own = self._own("policy_interfaces", paths["policy_interfaces"])
                 contents.write_entries(own, bpf.map_info(own), {index: record})
 
+    def give(self, program: Program, name: str, entries: Mapping[bytes, bytes]) -> None:
+        """Let a twin have some entries in a map of its own."""
+        path = dict(program.maps).get(name)
+        if path is not None and entries:
+            own = self._own(name, path)
+            contents.write_entries(own, bpf.map_info(own), entries)
+
     def counts(self, program: Program) -> Counts:
         """Return what the twins that share a program's counters have counted."""
         paths = dict(program.maps)
-        reasons = [_packets(value) for _, value in self._whole(paths.get("stats", ""))]
+        reasons = [_packets(value) for _, value in self.whole(paths.get("stats", ""))]
         return Counts(
             {abi.Reason(n): count for n, count in enumerate(reasons[: abi.Reason.REASONS])},
             self._rules(paths.get("policy_stats", "")),
@@ -122,7 +138,8 @@ class Scratch:
         matched = stats.total(RuleRow.ROW_MATCHED)["packets"]
         return dict(zip(stats.counters.tolist(), matched.tolist(), strict=True))
 
-    def _whole(self, path: str) -> list[tuple[bytes, bytes]]:
+    def whole(self, path: str) -> list[tuple[bytes, bytes]]:
+        """Return what twins have in the map that stands for the one at `path`."""
         fd = self._maps.get(path)
         return list(contents.read_whole(fd, bpf.map_info(fd))) if fd else []
 
@@ -153,8 +170,16 @@ def _like(real: Fd, path: str, is_whole: bool) -> Fd:
 # Running
 
 
-def run(program: Fd, hook: Hook | None, frame: bytes, index: int, came_in: int) -> int:
-    """Run a twin on a frame and return its verdict. `hook` None: a cgroup's.
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A verdict, and the frame as the program left it."""
+
+    verdict: int
+    frame: bytes
+
+
+def run(program: Fd, hook: Hook | None, frame: bytes, index: int, came_in: int) -> Ran:
+    """Run a twin on a frame. `hook` None: a cgroup's.
 
     `index` is the interface, `came_in` the one by which the packet came, 0 for the machine's own.
     """
@@ -172,7 +197,7 @@ def _skb(index: int, came_in: int) -> bytes:
     return struct.pack("=36xII148x", came_in, index)
 
 
-def _run_xdp(program: Fd, frame: bytes, index: int) -> int:
+def _run_xdp(program: Fd, frame: bytes, index: int) -> Ran:
     context = struct.pack("=IIIIII", 0, len(frame), 0, index, 0, 0)
     try:
         return _run(program, frame, context)
@@ -180,20 +205,23 @@ def _run_xdp(program: Fd, frame: bytes, index: int) -> int:
         return _run(program, frame, b"")
 
 
-def _run(program: Fd, frame: bytes, context: bytes) -> int:
+def _run(program: Fd, frame: bytes, context: bytes) -> Ran:
+    left = ctypes.create_string_buffer(len(frame) + ROOM_BYTES)
     data = ctypes.create_string_buffer(frame, len(frame))
     given = ctypes.create_string_buffer(context, len(context)) if context else None
     opts = libbpf.TestRunOpts(
         sz=ctypes.sizeof(libbpf.TestRunOpts),
         data_in=ctypes.addressof(data),
         data_size_in=len(frame),
+        data_out=ctypes.addressof(left),
+        data_size_out=len(left),
         ctx_in=ctypes.addressof(given) if given else None,
         ctx_size_in=len(context),
         repeat=1,
     )
     what = "run a program on a packet"
     call("bpf_prog_test_run_opts", program.number, ctypes.byref(opts), what=what)
-    return int(opts.retval)
+    return Ran(int(opts.retval), left.raw[: opts.data_size_out])
 
 
 def own_cgroup() -> int:

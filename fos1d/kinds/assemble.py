@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from fos1d import abi
 from fos1d.kinds import Resource
@@ -12,10 +12,12 @@ from fos1d.kinds.container_lower import lower_limits
 from fos1d.kinds.container_policy import EBPFContainerPolicy
 from fos1d.kinds.container_program import lower_cgroup_programs
 from fos1d.kinds.declaration import Declaration
-from fos1d.kinds.lowered import Context, Lowered
+from fos1d.kinds.lowered import Context, Lowered, Translating
 from fos1d.kinds.map import EBPFMap
 from fos1d.kinds.map_lower import lower_map, map_object
 from fos1d.kinds.meta import LabelSelector
+from fos1d.kinds.nat_lower import NatView, lower_translations
+from fos1d.kinds.nat_policy import EBPFNATPolicy
 from fos1d.kinds.network_policy import EBPFNetworkPolicy, NetworkPolicySpec
 from fos1d.kinds.policy_lower import PolicyView, lower_policies
 from fos1d.kinds.program import EBPFProgram
@@ -23,6 +25,7 @@ from fos1d.kinds.program_lists import is_list_of
 from fos1d.kinds.program_lower import Declared, FastPath, chosen_fast_paths, lower_interface
 from fos1d.kinds.program_object import own_source
 from fos1d.model.facts import Facts, Interface
+from fos1d.model.facts import FastPath as Want
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Map
 
@@ -36,6 +39,7 @@ class Assembled:
     lowered: Lowered
     elsewhere: frozenset[ResourceId] = frozenset()
     policies: PolicyView = field(default_factory=PolicyView)
+    nats: NatView = field(default_factory=NatView)
 
 
 def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
@@ -50,8 +54,11 @@ def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
     for declared_map in maps:
         lower_map(declared_map, lowered)
     programs = list(_programs(here, maps))
+    nats = lower_translations(here, context, lowered)
+    on_interface = _on_interfaces(programs, context, lowered)
+    context = replace(context, translating=translating(nats, on_interface, context.facts))
     policies = lower_policies(here, context, lowered)
-    _lower_xdp(programs, policies.fast_paths, context, lowered)
+    _lower_xdp(on_interface, policies.fast_paths, context, lowered)
     lower_limits(here, policies.places, context, lowered)
     own = [declared for declared in programs if own_source(declared.resource) is not None]
     lower_cgroup_programs(in_force, own, policies.places, lowered)
@@ -59,7 +66,21 @@ def assemble(in_force: Sequence[Accepted], context: Context) -> Assembled:
         if not has_data_path(resource):
             lowered.note(resource.id, "NotSupportedYet", _not_yet(resource))
     elsewhere = frozenset(a.id for a in in_force) - {r.id for r in resources}
-    return Assembled(lowered, elsewhere, policies)
+    return Assembled(lowered, elsewhere, policies, nats)
+
+
+def translating(nats: NatView, programs: Collection[str], facts: Facts) -> Translating:
+    """Return what the policies' programs have to know of translations; `programs` are the
+    interfaces that have XDP programs anyway."""
+    fast_path = facts.features.fast_path
+    able = {
+        name
+        for name in nats.outsides.keys() | nats.insides
+        if facts.interfaces[name].redirects and (fast_path is Want.XDP or name in programs)
+    }
+    claimants = sorted({rule.policy for rule in nats.rules.values()}) if able else ()
+    fast = frozenset(able) if claimants else frozenset()
+    return Translating(nats.maps, nats.outsides, fast, tuple(claimants))
 
 
 def is_for_node(declaration: Declaration, facts: Facts) -> bool:
@@ -82,9 +103,7 @@ def has_data_path(resource: Resource) -> bool:
             return True
         case EBPFProgram(spec=spec):
             return spec.type == "xdp" or own_source(resource) is not None
-        case EBPFNetworkPolicy(spec=policy):
-            return policy.policy_type != "nat"
-        case EBPFContainerPolicy():
+        case EBPFNetworkPolicy() | EBPFNATPolicy() | EBPFContainerPolicy():
             return True
         case _:
             return False
@@ -95,8 +114,6 @@ def _not_yet(resource: Resource) -> str:
     if isinstance(resource, EBPFProgram):
         source = " without a source" if resource.spec.type == "cgroup" else ""
         what = f"{what} of type {resource.spec.type}{source}"
-    if isinstance(resource, EBPFNetworkPolicy):
-        what = f"{what} of policyType {resource.spec.policy_type}"
     return f"{what} is validated, but this release does not program it yet"
 
 
@@ -111,18 +128,25 @@ def _programs(here: Sequence[Accepted], maps: Iterable[EBPFMap]) -> Iterator[Dec
             yield Declared(resource, origin, files, user_maps(resource, by_name))
 
 
-def _lower_xdp(
-    programs: Iterable[Declared],
-    fast_paths: Mapping[str, FastPath],
-    context: Context,
-    lowered: Lowered,
-) -> None:
-    on_interface: dict[str, list[Declared]] = {}
+def _on_interfaces(
+    programs: Iterable[Declared], context: Context, lowered: Lowered
+) -> dict[str, list[Declared]]:
+    """Return the XDP programs of each interface."""
+    found: dict[str, list[Declared]] = {}
     for declared in programs:
         if declared.resource.spec.type != "xdp" or _too_many_lists(declared, lowered):
             continue
         for interface in _interfaces(declared.resource, context, lowered):
-            on_interface.setdefault(interface.name, []).append(declared)
+            found.setdefault(interface.name, []).append(declared)
+    return found
+
+
+def _lower_xdp(
+    on_interface: Mapping[str, Sequence[Declared]],
+    fast_paths: Mapping[str, FastPath],
+    context: Context,
+    lowered: Lowered,
+) -> None:
     chosen = chosen_fast_paths(fast_paths, on_interface, context.facts.features)
     for name in sorted(on_interface.keys() | chosen.keys()):
         interface, chained = context.facts.interfaces[name], on_interface.get(name, [])

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fos1d.compile.lists import ListStore
+from fos1d.kinds.nat_tables import NatStore
 from fos1d.kinds.policy_compiled import PolicyStore
 from fos1d.model.condition import Condition, ConditionType, Status
 from fos1d.model.facts import Facts
 from fos1d.model.failsafe import FailsafePort
 from fos1d.model.identity import ResourceId
-from fos1d.model.objects import KernelObject, Key, key_of
+from fos1d.model.objects import KernelObject, Key, Map, key_of
+
+
+@dataclass(frozen=True, slots=True)
+class Translating:
+    """What the policies' programs have to know of translations: their maps, by name; the IP
+    versions that are translated at each outside interface; the interfaces that shall have a fast
+    path for what is translated; and whose that is."""
+
+    maps: Mapping[str, Map] = field(default_factory=dict)
+    outsides: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    fast: frozenset[str] = frozenset()
+    claimants: tuple[ResourceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +35,10 @@ class Context:
     facts: Facts
     lists: ListStore
     policies: PolicyStore = field(default_factory=PolicyStore)
+    nats: NatStore = field(default_factory=NatStore)
     failsafe_ports: tuple[FailsafePort, ...] = ()
     most_flows: int = 65536
+    translating: Translating = field(default_factory=Translating)
 
 
 @dataclass(slots=True)
@@ -38,6 +54,7 @@ class Lowered:
     notes: dict[ResourceId, list[Condition]] = field(default_factory=dict)
     selections: dict[ResourceId, Condition] = field(default_factory=dict)
     remarks: dict[ResourceId, list[str]] = field(default_factory=dict)
+    warnings: dict[ResourceId, list[Condition]] = field(default_factory=dict)
 
     def add(self, claimant: ResourceId, *objects: KernelObject) -> None:
         """Want the objects on behalf of a resource."""
@@ -55,6 +72,10 @@ class Lowered:
     def remark(self, about: ResourceId, message: str) -> None:
         """Say what people should know of a resource though it is programmed."""
         self.remarks.setdefault(about, []).append(message)
+
+    def warn(self, about: ResourceId, condition: Condition) -> None:
+        """Say what is wrong beside a resource that is programmed all the same."""
+        self.warnings.setdefault(about, []).append(condition)
 
     def selects(self, about: ResourceId, message: str) -> None:
         """Say what a resource selects on this router."""

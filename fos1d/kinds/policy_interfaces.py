@@ -11,27 +11,40 @@ from fos1d.abi import PlaceFlag, PlaceKind
 from fos1d.abi import PolicyChain as Chains
 from fos1d.kinds.policy_compiled import Compiled
 from fos1d.kinds.policy_places import Place
-from fos1d.model.facts import Facts
+from fos1d.model.facts import Facts, Interface
 from fos1d.model.objects import Entries, Map
 
 PLACE = np.dtype(abi.PLACE)
 KEY_BYTES = 4
+OUTSIDE = {4: PlaceFlag.PLACE_OUTSIDE4, 6: PlaceFlag.PLACE_OUTSIDE6}
 
 
-def interface_entries(target: Map, records: Mapping[int, bytes], facts: Facts) -> Entries:
+def interface_entries(
+    target: Map,
+    records: Mapping[int, bytes],
+    facts: Facts,
+    outsides: Mapping[str, frozenset[int]],
+) -> Entries:
     """Return the entries of policy_interfaces: the record of each place, by its interface's index,
-    and those that frames may be sent to besides."""
+    and those that frames may be sent to besides. `outsides` are the IP versions whose addresses are
+    translated at an interface."""
     values = {index: np.frombuffer(record, PLACE).copy() for index, record in records.items()}
     for interface in facts.interfaces.values():
-        if interface.takes_frames:
+        flags = _flags(interface, outsides.get(interface.name, frozenset()))
+        if flags:
             value = values.setdefault(interface.index, np.zeros(1, PLACE))
-            value["flags"] |= np.uint32(PlaceFlag.PLACE_TAKES_FRAMES)
+            value["flags"] |= np.uint32(flags)
     rows = (
         index.to_bytes(KEY_BYTES, "little") + value.tobytes()
         for index, value in values.items()
         if index < target.max_entries
     )
     return Entries(target.path, KEY_BYTES, PLACE.itemsize, b"".join(sorted(rows)), exclusive=True)
+
+
+def _flags(interface: Interface, translated: frozenset[int]) -> int:
+    flags = int(PlaceFlag.PLACE_TAKES_FRAMES) if interface.takes_frames else 0
+    return flags | sum(int(OUTSIDE[version]) for version in translated)
 
 
 def fast_places(compiled: Compiled, facts: Facts) -> list[Place]:

@@ -31,6 +31,7 @@ from fos1d.kinds.network_policy import Route as RouteSpec
 from fos1d.kinds.policy_compiled import Compiled, as_far_as_it_goes, compiled_rules
 from fos1d.kinds.policy_gaps import tell_gaps
 from fos1d.kinds.policy_interfaces import fast_places, interface_entries
+from fos1d.kinds.policy_maps import lasting_maps
 from fos1d.kinds.policy_places import (
     Place,
     Places,
@@ -42,7 +43,7 @@ from fos1d.kinds.policy_places import (
 from fos1d.kinds.policy_rules import PolicyRules, RuleSource, Selected, policy_rules
 from fos1d.kinds.policy_workload_effects import CHANGING, CHANGING_ORDER, changing, changing_at
 from fos1d.kinds.program_knobs import Knobs, lifeline_knobs
-from fos1d.kinds.program_lower import FastPath, flow_maps, map_of_shape
+from fos1d.kinds.program_lower import FastPath, map_of_shape
 from fos1d.kinds.rules import Peer
 from fos1d.model.facts import Facts, Interface
 from fos1d.model.identity import ResourceId
@@ -105,11 +106,12 @@ def lower_policies(here: Iterable[Accepted], context: Context, lowered: Lowered)
             lowered.selects_nothing(accepted.id, *nothing_selected(accepted))
         else:
             lowered.selects(accepted.id, shown_selection(places.selected[accepted.id]))
-    if not active:
+    claimants = [a.id for a in active] or list(context.translating.claimants)
+    if not claimants:
         return PolicyView(places=places)
     tell_gaps(found, places, context.facts, lowered)
     compiled = _compiled(active, places, context, lowered)
-    wanted = _Wanted(context, lowered, compiled, [accepted.id for accepted in active])
+    wanted = _Wanted(context, lowered, compiled, claimants)
     wanted.add_tables()
     wanted.add_places()
     wanted.add_operators()
@@ -237,7 +239,8 @@ class _Wanted:
             for place in self.places.numbers
             if place.kind is PlaceKind.PLACE_INTERFACE
         }
-        known = interface_entries(interfaces, by_index, self.context.facts)
+        outsides = self.context.translating.outsides
+        known = interface_entries(interfaces, by_index, self.context.facts, outsides)
         for claimant in self.claimants:
             self.lowered.add(claimant, places, interfaces, self._stats(), entries, known)
 
@@ -288,10 +291,13 @@ class _Wanted:
         """Return the fast paths that interfaces may have, by name."""
         knobs: Knobs = {"policy_generation": self.compiled.version}
         program = self._program(Hook.XDP, XDP, knobs)
-        return {
-            place.name: FastPath(program, tuple(self._claimants_of(place)))
-            for place in fast_places(self.compiled, self.context.facts)
-        }
+        able = fast_places(self.compiled, self.context.facts)
+        claimants = {place.name: tuple(self._claimants_of(place)) for place in able}
+        judged = {place.name for place in self.places.numbers}
+        translating = self.context.translating
+        for name in translating.fast & (claimants.keys() | translating.fast - judged):
+            claimants[name] = (*claimants.get(name, ()), *translating.claimants)
+        return {name: FastPath(program, found) for name, found in claimants.items()}
 
     def add_changes(self, claimants: Sequence[ResourceId]) -> None:
         """Add the programs that change what workloads send, for the policies that want it."""
@@ -376,14 +382,8 @@ class _Wanted:
         return Table(path, STAT.itemsize, False, lambda: no_stats(counters, cpus).data.cast("B"))
 
     def _maps(self) -> dict[str, Map]:
-        shapes = {name: shape for code in CODES for name, shape in abi.MAPS[code.object].items()}
         apart = self.compiled.tables.keys() | {"policy_places", "policy_stats", INTERFACES}
-        flows = {n: m for n, m in flow_maps(self.context).items() if n in shapes}
-        return flows | {
-            name: map_of_shape(state_family(SHARED_POLICY, name), name, shape)
-            for name, shape in shapes.items()
-            if name not in apart and name not in flows
-        }
+        return lasting_maps(CODES, self.context, apart)
 
 
 CODES = (*TC.values(), *CGROUP.values(), XDP)

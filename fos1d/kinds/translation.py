@@ -57,8 +57,10 @@ class Backend(Model):
     internal_port: Maybe[Port] = Field(
         None, description="The server's port; by default the external one."
     )
-    weight: Annotated[int, Field(ge=1, le=1000)] = Field(
-        1, description="The server's share of new connections, relative to the others."
+    weight: Annotated[int, Field(ge=0, le=1000)] = Field(
+        1,
+        description="The server's share of new connections, relative to the others; 0 drains it:"
+        " its connections stay, new ones go to others.",
     )
 
 
@@ -112,6 +114,13 @@ class PortMapping(Model):
             yield Fault(loc, f"{ports} has {ports.count} ports, externalPort has {count}")
         elif last > 65535:
             yield Fault(loc, f"{ports.first} and {count - 1} more ports run past 65535")
+
+    def ends(self) -> Iterator[tuple[Address, int]]:
+        """Yield the address and port of the one server, for each external port in turn."""
+        first = (self.internal_port or self.external_port).first
+        for offset in range(self.external_port.count if self.internal_ip is not None else 0):
+            assert self.internal_ip is not None
+            yield self.internal_ip, first + offset
 
     def servers(self) -> Iterator[tuple[tuple[str | int, ...], Address]]:
         """Yield the address of each server, with its place."""
@@ -276,6 +285,22 @@ class Translation(Model):
         for field in NEEDS_TRACKING:
             if field in self.written():
                 yield Fault((field,), "needs tracking, which enableTracking turns off")
+        yield from self._one_to_one()
+
+    def _one_to_one(self) -> Iterator[Fault]:
+        """Yield the ports whose answers could not be told apart without tracking."""
+        taken: dict[tuple[str, Address, int], int] = {}
+        for index, mapping in enumerate(self.port_mappings):
+            if mapping.backends is not None:
+                message = "needs tracking, which enableTracking turns off"
+                yield Fault(("portMappings", index, "backends"), message)
+            for port in mapping.ends():
+                earlier = taken.setdefault((mapping.protocol, *port), index)
+                if earlier != index:
+                    where = f"portMappings[{earlier}]"
+                    message = f"without tracking, {port[0]} port {port[1]} can have one only"
+                    yield Fault(("portMappings", index), f"{message}, which {where} gives it")
+                    break
 
     def _one_internal(self) -> Iterator[Fault]:
         servers = {server for mapping in self.port_mappings for _, server in mapping.servers()}

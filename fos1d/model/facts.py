@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address
 
 from fos1d.model.workload import Workload
 
@@ -16,6 +17,8 @@ class Interface:
 
     `redirects`: its driver runs XDP programs that send frames on by other interfaces.
     `takes_frames`: it sends what such programs give it, and no queue shapes what it sends.
+    `is_port`: it belongs to a bridge or a bond, by which its packets come.
+    `addresses` are its global ones, in the order in which they are preferred.
     """
 
     name: str
@@ -25,6 +28,12 @@ class Interface:
     up: bool = True
     redirects: bool = False
     takes_frames: bool = False
+    is_port: bool = False
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+
+    def address(self, version: int) -> IPv4Address | IPv6Address | None:
+        """Return its first global address of an IP version."""
+        return next((found for found in self.addresses if found.version == version), None)
 
     @property
     def link_header_bytes(self) -> int:
@@ -36,10 +45,11 @@ ETHERNET_LIKE = frozenset({1, 772, 801, 802, 803})
 
 
 class FastPath(StrEnum):
-    """Where packets of established connections may go past the kernel's stack: nowhere, where an
-    XDP program of ours runs anyway, or at all interfaces whose drivers can do it."""
+    """Where packets of established connections may go past the kernel's stack: nowhere; at TC;
+    at XDP, too, where a program of ours runs there anyway, or wherever drivers can do it."""
 
     OFF = "off"
+    TC = "tc"
     AUTO = "auto"
     XDP = "xdp"
 
@@ -52,12 +62,25 @@ class Features:
     fast_path: FastPath = FastPath.OFF
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Rival:
+    """Somebody else's chain that translates addresses at an interface: "" any, `ppp*` several."""
+
+    chain: str
+    interface: str = ""
+
+    def is_at(self, interface: str) -> bool:
+        """Whether it may translate what passes an interface."""
+        return not self.interface or fnmatchcase(interface, self.interface)
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """The facts that lowering may use. `objects` are the digests of our object files, by name.
 
     `operator_flows4` and `operator_flows6` are the keys, as the flow tables have them, of the
-    connections that the operator has to this machine.
+    connections that the operator has to this machine. `forwards` says whether it forwards packets
+    of IPv4 and IPv6.
     """
 
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
@@ -68,6 +91,8 @@ class Facts:
     operator_flows6: frozenset[bytes] = frozenset()
     node_name: str = ""
     node_labels: Mapping[str, str] = field(default_factory=dict)
+    rivals: tuple[Rival, ...] = ()
+    forwards: Mapping[int, bool] = field(default_factory=lambda: {4: True, 6: True})
     cpus: int = 1
 
     def matching(self, pattern: str) -> list[Interface]:

@@ -6,7 +6,9 @@
     map/<ns>:<name>/<shape>            an EBPFMap
     state/<ns>:<name>/<what>/<shape>   what a program remembers
     state/_flow/<what>/<shape>         the flow tables, shared by all
+    program/_nat/<digest>              what translates addresses, for all interfaces
     state/_policy/<what>/<shape>       what the policies' programs share
+    state/_nat/<what>/<shape>          flows, ends, counters and rules of translations
     table/<digest>/<part>              a frozen table
     chain/<interface>/<digest>         the program array of an interface with several programs
     link/<interface>/<hook>:<order>    a TCX link
@@ -27,6 +29,7 @@ from fos1d.model.identity import ResourceId
 
 SHARED_FLOW = "_flow"
 SHARED_POLICY = "_policy"
+SHARED_NAT = "_nat"
 STATE = "state"
 TABLES = "table"
 

@@ -16,6 +16,7 @@ from fos1d.model.objects import Key, Placement
 from fos1d.plan.actions import Conflict, Done, Failed, Outcome, Skipped, target
 
 CT = ConditionType
+MAY_PASS = ("InterfaceMissing", "NoAddress", "NotConverged", "Conflicted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Refusal:
 class PassFacts:
     """What a pass knows when it is over, by resource and by key.
 
-    `remarks` are what was said when the resources were lowered;
+    `remarks` and `warnings` are what was said when the resources were lowered;
     `refusals` and `conflicts` are from its actions, `late` is what a second look found different,
     `attached` what it found attached.
     """
@@ -46,6 +47,7 @@ class PassFacts:
     elsewhere: frozenset[ResourceId] = frozenset()
     selections: Mapping[ResourceId, Condition] = field(default_factory=dict)
     remarks: Mapping[ResourceId, Sequence[str]] = field(default_factory=dict)
+    warnings: Mapping[ResourceId, Sequence[Condition]] = field(default_factory=dict)
     held: frozenset[ResourceId] = frozenset()
     attached: Mapping[Key, Placement] = field(default_factory=dict)
 
@@ -169,7 +171,7 @@ def _may_pass(identity: ResourceId, facts: PassFacts, programmed: Condition) -> 
     refused = [facts.refusals[key] for key in facts.keys_of(identity) if key in facts.refusals]
     if refused:
         return any(refusal.passes for refusal in refused)
-    return programmed.reason in ("InterfaceMissing", "NotConverged", "Conflicted")
+    return programmed.reason in MAY_PASS
 
 
 def _conflicted(identity: ResourceId, facts: PassFacts) -> list[Condition]:
@@ -178,7 +180,7 @@ def _conflicted(identity: ResourceId, facts: PassFacts) -> list[Condition]:
     refused = (facts.refusals[key] for key in keys if key in facts.refusals)
     held += [refusal.message for refusal in refused if refusal.reason == "ForeignObject"]
     if not held:
-        return []
+        return list(facts.warnings.get(identity, ()))
     return [Condition(CT.CONFLICTED, Status.TRUE, "ForeignObject", held[0])]
 
 

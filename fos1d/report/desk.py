@@ -9,6 +9,7 @@ from typing import Protocol
 from fos1d.model.diagnostic import Diagnostic
 from fos1d.model.identity import ResourceId
 from fos1d.model.objects import Attachment, CgroupAttachment, Placement
+from fos1d.model.translated import Choice, Chosen
 from fos1d.report.events import Event
 from fos1d.report.explanation import Explanation, Question
 from fos1d.report.status import World
@@ -103,11 +104,44 @@ class WorkloadUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Translated:
+    """What a policy translates at an interface: living flows, ports in use by protocol, of how
+    many, and counters by name."""
+
+    interface: str
+    addresses: tuple[str, ...]
+    flows: int = 0
+    ports: Mapping[str, int] = field(default_factory=dict)
+    ports_available: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NatQuery:
+    """Which sessions and bindings are meant: besides the choice a policy (`NAME` or
+    `NAMESPACE/NAME`, "" any) and an interface; and how many to name at most."""
+
+    choice: Choice = field(default_factory=Choice)
+    policy: str = ""
+    interface: str = ""
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NatAnswer:
+    """The chosen ones, and the policy and interface behind each number."""
+
+    chosen: Chosen
+    policies: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """What the kernel says of one resource now.
 
     `counts` are packets and bytes by reason (`pass`, `drop-blacklist`, …), `pin_path` is the
-    user's own pin of a map; `rules` and `workloads` are a policy's.
+    user's own pin of a map; `rules` and `workloads` are a policy's, `translated` what it
+    translates.
     """
 
     attached: tuple[Attached, ...] = ()
@@ -116,6 +150,7 @@ class Details:
     pin_path: str = ""
     rules: tuple[RuleCount, ...] = ()
     workloads: tuple[WorkloadUse, ...] = ()
+    translated: tuple[Translated, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +200,15 @@ class Desk(Protocol):
 
         Raises ValueError for an interface or workload that is not there.
         """
+
+    def translations(self, query: NatQuery) -> NatAnswer:
+        """List sessions and bindings.
+
+        Raises ValueError for a policy or interface that translates nothing.
+        """
+
+    def flush_translations(self, query: NatQuery) -> NatAnswer:
+        """Forget sessions and bindings; return how many there were. Raises as `translations`."""
 
     def suspend(self, seconds: float | None) -> World:
         """Stop making passes, for a while or until resumed."""

@@ -10,6 +10,7 @@ from fos1d.errors import Fos1Error
 from fos1d.report.daemon_views import plan_of, status_of
 from fos1d.report.explanation import explanation_of, question_of
 from fos1d.report.http import Request, Response, as_json
+from fos1d.report.nat_queries import flush_of
 from fos1d.report.refusal import ApiRefusal
 from fos1d.report.routes import Service
 from fos1d.report.status import World
@@ -47,6 +48,8 @@ def _order(request: Request, service: Service) -> Response:
             return _plan(request, service)
         case ("fos1", "v1", "explain"):
             return _explain(request, service)
+        case ("fos1", "v1", "nat", "flush"):
+            return as_json(flush_of(request, service.desk.flush_translations))
         case ("fos1", "v1", "rollback"):
             raise ApiRefusal(501, "rollback is not in this version: push the earlier revision")
         case _:

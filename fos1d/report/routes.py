@@ -16,6 +16,7 @@ from fos1d.report.daemon_views import About
 from fos1d.report.desk import Desk
 from fos1d.report.documents import Documents
 from fos1d.report.http import Request, Response, as_json, as_text
+from fos1d.report.nat_queries import translations_of
 from fos1d.report.refusal import ApiRefusal
 from fos1d.report.selectors import Selector, parse_selector
 from fos1d.report.status import ResourceStatus
@@ -181,6 +182,8 @@ def _own(request: Request, service: Service, rest: list[str]) -> Response:
         case ["details", kind, space, name]:
             status = _known(service.seen(), _identity(kind, space, name))
             return as_json(views.details_of(status, service.desk.details(status.id)))
+        case ["nat"]:
+            return as_json(translations_of(request, service.desk.translations))
         case _:
             raise ApiRefusal(404, f"{request.path} is not a path of this API")
 

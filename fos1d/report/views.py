@@ -16,6 +16,7 @@ from fos1d.model.identity import API_VERSION, ResourceId
 from fos1d.report.contents import shown_entry
 from fos1d.report.desk import Attached, Details, MapEntries, attached_of
 from fos1d.report.documents import Documents
+from fos1d.report.nat_views import nat_fields
 from fos1d.report.policy_views import KINDS as POLICIES
 from fos1d.report.policy_views import policy_fields
 from fos1d.report.status import ResourceStatus
@@ -113,7 +114,9 @@ def _own_fields(status: ResourceStatus, details: Details | None) -> Json:
         case "EBPFMap":
             return _map_fields(status, details)
         case kind if kind in POLICIES:
-            return policy_fields(status.id, details)
+            return policy_fields(status.id, details) | nat_fields(details)
+        case "EBPFNATPolicy":
+            return nat_fields(details)
         case _:
             return {}
 

@@ -8,7 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests import lab
-from tests.bench import bandwidth, control, drop, legit, netset, policy, rules_load, workload
+from tests.bench import (
+    bandwidth,
+    control,
+    drop,
+    legit,
+    nat,
+    nat_ends,
+    netset,
+    policy,
+    rules_load,
+    workload,
+)
 from tests.bench.results import Table, bars_drawn, keep, printed
 
 BENCHMARKS: dict[str, Callable[[bool], Table]] = {
@@ -19,6 +30,10 @@ BENCHMARKS: dict[str, Callable[[bool], Table]] = {
     "policy": policy.policy,
     "policy6": policy.policy6,
     "growth": policy.growth,
+    "nat": nat.nat,
+    "nat_in": nat.nat_in,
+    "nat_new": nat.nat_new,
+    "nat_ends": nat_ends.nat_ends,
     "workload": workload.workload,
     "rules": rules_load.rules_load,
     "bandwidth": bandwidth.bandwidth,

@@ -10,6 +10,8 @@ import pytest
 
 from tests import lab
 from tests.netns.forked import forked
+from tests.netns.nat_how import Translator, by_daemon, by_nftables
+from tests.netns.nat_site import Household, household
 from tests.running import Router, router
 
 WAN4, LAN4 = "203.0.113", "10.0.0"
@@ -48,3 +50,24 @@ def site(bpffs: Path, tmp_path: Path) -> Iterator[Site]:
         lan.ip("route", "add", "default", "via", f"{LAN6}:1")
         with router(middle, tmp_path, bpffs, launch=forked) as made:
             yield Site(wan, lan, made)
+
+
+@pytest.fixture
+def home(bpffs: Path, tmp_path: Path) -> Iterator[Household]:
+    """The lab of address translation; nothing is translated yet."""
+    with household(bpffs, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def translate(home: Household) -> Iterator[Translator]:
+    """Our translation; no inside address may leave unless the test takes that away."""
+    yield by_daemon
+    assert not home.leaked()
+
+
+@pytest.fixture(params=[by_daemon, by_nftables], ids=["fos1d", "nftables"])
+def either(request: pytest.FixtureRequest) -> Translator:
+    """Our translation, and the yardstick: both must pass the test."""
+    chosen: Translator = request.param
+    return chosen

@@ -121,6 +121,8 @@ CASES = {
     "rollback": Case("rollback"),
     "explain": Case("explain --in eth0 --proto tcp --src 192.0.2.1:40000 --dst 192.0.2.2:22"),
     "explain-elsewhere": Case("explain --in eth9 --proto icmp --src 192.0.2.1 --dst 192.0.2.2"),
+    "nat-list": Case("nat list --limit 2"),
+    "nat-flush": Case("nat flush --inside 10.0.0.7"),
     "no-kind": Case("get"),
     "unknown-kind": Case("get ebpfprogam"),
 }

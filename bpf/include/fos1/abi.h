@@ -279,4 +279,6 @@ FOS1_SIZE(struct fos1_fragment, 16);
 #include <fos1/abi_policy.h>
 #include <fos1/abi_workload.h>
 
+#include <fos1/abi_nat.h>
+
 #endif

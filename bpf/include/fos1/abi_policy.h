@@ -150,6 +150,7 @@ FOS1_SIZE(struct fos1_place_key, 16);
  * replies to what passes without a rule pass too. ROUTER: the workload shares
  * the router's own addresses, so the failsafe ports are its too. TAKES_FRAMES:
  * the interface sends what XDP gives it, and nothing waits there to shape it.
+ * OUTSIDE4, OUTSIDE6: NAT translates packets of that family there.
  */
 enum fos1_place_flag {
 	FOS1_PLACE_POLICED = 1,
@@ -158,6 +159,8 @@ enum fos1_place_flag {
 	FOS1_PLACE_STATEFUL = 8,
 	FOS1_PLACE_ROUTER = 16,
 	FOS1_PLACE_TAKES_FRAMES = 32,
+	FOS1_PLACE_OUTSIDE4 = 64,
+	FOS1_PLACE_OUTSIDE6 = 128,
 };
 
 /* The knob failsafe_port of policies: a port | protocol << SHIFT, and ASKS
