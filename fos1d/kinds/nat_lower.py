@@ -179,7 +179,7 @@ class _Wanted:
             yield FORWARD.code.object
 
     def _maps(self) -> dict[str, Map]:
-        shapes = {n: s for code in CODES if code in abi.MAPS for n, s in abi.MAPS[code].items()}
+        shapes = {n: s for code in CODES for n, s in abi.MAPS[code].items()}
         return {
             name: self._map(name, shape)
             for name, shape in shapes.items()
@@ -248,8 +248,7 @@ class _Wanted:
 
     @property
     def _goes_straight(self) -> bool:
-        wanted = self.context.facts.features.fast_path is not FastPath.OFF
-        return wanted and FORWARD.code.object in abi.MAPS
+        return self.context.facts.features.fast_path is FastPath.TC
 
     def _attach(
         self, interface: Interface, station: Station, claimants: Sequence[ResourceId]

@@ -45,8 +45,9 @@ ETHERNET_LIKE = frozenset({1, 772, 801, 802, 803})
 
 
 class FastPath(StrEnum):
-    """Where packets of established connections may go past the kernel's stack: nowhere; at TC;
-    at XDP, too, where a program of ours runs there anyway, or wherever drivers can do it."""
+    """Where packets of established connections may go past the kernel's stack: nowhere; at TC, if
+    they are translated; at XDP, where a program of ours runs there anyway, or wherever drivers can
+    do it."""
 
     OFF = "off"
     TC = "tc"

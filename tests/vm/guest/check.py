@@ -23,7 +23,18 @@ from fos1d.model.facts import FastPath
 from fos1d.model.objects import Attachment, Hook
 from tests import lab
 from tests.applied import HEAD, Applied, program
-from tests.vm.guest.policies import ACCESS, ALLOWED, PROBE, PYTHON, QOS, ROUTE, SHOP, SLICE
+from tests.vm.guest.policies import (
+    ACCESS,
+    ALLOWED,
+    LAN,
+    NAT,
+    PROBE,
+    PYTHON,
+    QOS,
+    ROUTE,
+    SHOP,
+    SLICE,
+)
 
 REBOOT = 194
 POLICY = Path("/etc/fos1d/policy/edge.yaml")
@@ -178,6 +189,33 @@ def ping(source: str) -> bool:
     return ", 0% packet loss" in lab.command(*words, check=False)
 
 
+def check_translation() -> None:
+    nat = POLICY.with_name("nat.yaml")
+    with lab.namespaces("lan") as (lan,):
+        lab.command("ip", "link", "add", "lan0", "type", "veth", "peer", "eth0", "netns", lan.name)
+        lab.command("ip", "link", "set", "dev", "lan0", "up")
+        lan.ip("link", "set", "dev", "eth0", "up")
+        for version, net in LAN.items():
+            bits, more = (24, ()) if version == 4 else (64, ("nodad",))
+            lab.command("ip", "addr", "add", f"{net}1/{bits}", "dev", "lan0", *more)
+            lan.ip("addr", "add", f"{net}2/{bits}", "dev", "eth0", *more)
+            lan.ip(f"-{version}", "route", "add", "default", "via", f"{net}1")
+            Path(f"/proc/sys/net/ipv{version}/conf/all/forwarding").write_text("1")
+        assert not any(pings(lan, far) for far in GOOD), "nobody outside knows the way back"
+        push(NAT, nat)
+        for far in (*GOOD, f"64:ff9b::{GOOD[0]}"):
+            until(lambda far=far: pings(lan, far), f"{far} answers what is translated")
+        nat.unlink()
+        until(lambda: not pings(lan, GOOD[0]), "it is translated no more")
+    say("translation of IPv4 and IPv6, and of IPv6 to IPv4")
+
+
+def pings(host: lab.Namespace, far: str) -> bool:
+    """Whether a host gets an answer."""
+    words = ("ping", "-n", "-q", "-c", "1", "-W", "5", far)
+    return ", 0% packet loss" in host.run(*words, check=False)
+
+
 def check_lifecycle() -> None:
     number = shown()
     until(passes, "the daemon answers")
@@ -316,6 +354,7 @@ CHECKS = (
     check_modes,
     check_egress,
     check_policies,
+    check_translation,
     check_lifecycle,
     check_fast_path,
     check_loads,

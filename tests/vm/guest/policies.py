@@ -43,6 +43,15 @@ SHOP = (
     "  deviceControl:\n    enableDeviceControl: true\n"
     "    allowedDevices: [{deviceType: char, major: 1, minor: 3}]\n"
 )
+# What hosts behind the router look like outside: its own addresses, IPv6 hosts as IPv4 too.
+LAN = {4: "10.7.0.", 6: "fd07::"}
+NAT = "---\n".join(
+    f"{HEAD}kind: EBPFNATPolicy\nmetadata: {{name: {name}}}\nspec: {{{spec}, interface: wan0}}\n"
+    for name, spec in (
+        ("nat", f"type: masquerade, sourceAddresses: [{LAN[4]}0/24, '{LAN[6]}/64']"),
+        ("nat64", f"type: nat64, sourceAddresses: ['{LAN[6]}/64']"),
+    )
+)
 # It says to which ports it could send, and which devices it could open.
 PROBE = f"""
 import socket
