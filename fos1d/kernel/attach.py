@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import struct
+from contextlib import ExitStack
 
 from fos1d.errors import HeldByOther, KernelError
 from fos1d.kernel import bpf, libbpf
@@ -23,7 +25,8 @@ XDP_UPDATE_IF_NOEXIST, XDP_SKB_MODE, XDP_DRV_MODE = 1, 2, 4
 XDP_FLAGS = {Mode.NATIVE: XDP_DRV_MODE, Mode.GENERIC: XDP_SKB_MODE}
 TCX_TYPES = {Hook.TC_INGRESS: 46, Hook.TC_EGRESS: 47}
 TC_POINTS = {Hook.TC_INGRESS: 1, Hook.TC_EGRESS: 2}
-BPF_F_REPLACE = 4
+BPF_F_REPLACE, BPF_F_BEFORE, BPF_F_LINK = 4, 8, 1 << 13
+BPF_LINK_CREATE = 28
 TC_REPLACE = 1
 
 # Our filters' priorities on clsact: a band that nobody else uses, in the order of our programs.
@@ -96,10 +99,36 @@ def tcx_set(bpffs: Bpffs, index: int, program: Fd, attachment: Attachment) -> No
             if bpf.link_info(link).interface == index:
                 _tcx_swap(link, program, attachment)
                 return
-    kind = TCX_TYPES[attachment.hook]
+    with ExitStack() as stack:
+        later = _next_link(bpffs, index, attachment)
+        before = stack.enter_context(bpffs.open(later)) if later else None
+        bpffs.put(stack.enter_context(_tcx_link(index, program, attachment, before)), path)
+
+
+def _next_link(bpffs: Bpffs, index: int, attachment: Attachment) -> str | None:
+    """Return the pin of our link that comes next on the hook, None if there is none."""
+    start = link_path(attachment.interface, attachment.hook, 0).removesuffix("0")
+    orders = (
+        int(path.removeprefix(start))
+        for path in bpffs.pins(start.rpartition("/")[0])
+        if path.startswith(start)
+    )
+    for order in sorted(order for order in orders if order > attachment.order):
+        path = f"{start}{order}"
+        with bpffs.open(path) as link:
+            if bpf.link_info(link).interface == index:
+                return path
+    return None
+
+
+def _tcx_link(index: int, program: Fd, attachment: Attachment, before: Fd | None) -> Fd:
+    """Attach before one of our links, behind all others if there is none (union bpf_attr)."""
+    kind, flags = TCX_TYPES[attachment.hook], BPF_F_BEFORE | BPF_F_LINK if before else 0
+    attributes = struct.pack(
+        "=IIIIIIQ", program.number, index, kind, flags, before.number if before else 0, 0, 0
+    )
     what = f"attach to {attachment.interface} {attachment.hook} by tcx"
-    with Fd(call("bpf_link_create", program.number, index, kind, None, what=what)) as link:
-        bpffs.put(link, path)
+    return bpf.create_by_syscall(BPF_LINK_CREATE, attributes, what)
 
 
 def _tcx_swap(link: Fd, program: Fd, attachment: Attachment) -> None:

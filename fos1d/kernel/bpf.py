@@ -208,14 +208,24 @@ BPF_PROG_QUERY = 16
 
 def syscall(command: int, attributes: bytes, what: str) -> bytes:
     """Call bpf(2) itself, for what libbpf 1.1 does not know; return the attributes as filled in."""
+    return _syscall(command, attributes, what)[1]
+
+
+def create_by_syscall(command: int, attributes: bytes, what: str) -> Fd:
+    """Call bpf(2) itself, where it makes a file descriptor."""
+    return Fd(_syscall(command, attributes, what)[0])
+
+
+def _syscall(command: int, attributes: bytes, what: str) -> tuple[int, bytes]:
     number = SYSCALL_NUMBERS.get(platform.machine())
     if number is None:
         raise Unsupported(f"{what}: no bpf(2) number known for {platform.machine()}")
     buffer = ctypes.create_string_buffer(attributes.ljust(144, b"\0"), 144)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(number, command, buffer, len(buffer)) < 0:
+    result = libc.syscall(number, command, buffer, len(buffer))
+    if result < 0:
         raise libbpf.error_of(ctypes.get_errno() or errno.EINVAL, what)
-    return buffer.raw
+    return result, buffer.raw
 
 
 def shape_of(info: MapInfo, family: str) -> Map:

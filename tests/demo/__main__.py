@@ -1,4 +1,5 @@
-"""The story: before, a push, traffic, a bad push, a foreign hand, a kill, a newcomer, a policy."""
+"""The story: before, a push, traffic, a bad push, a foreign hand, a kill, a newcomer, a policy, a
+translation."""
 
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ from tests.demo.stage import (
     stage,
     until,
 )
+from tests.demo.translated import translated
 from tests.running import ROOT
 
 PICTURE = """
@@ -49,7 +51,17 @@ def main() -> int:
         return refused.show(missing)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fos1-demo-") as folder, stage(Path(folder)) as made:
-        for part in (before, push, traffic, bad_push, foreign_hand, killed, newcomer, access):
+        for part in (
+            before,
+            push,
+            traffic,
+            bad_push,
+            foreign_hand,
+            killed,
+            newcomer,
+            access,
+            translated,
+        ):
             part(made)
         good = table(made)
     end = "All as it should be" if good else "Something is wrong"
@@ -82,7 +94,7 @@ def before(made: Stage) -> None:
 def push(made: Stage) -> None:
     """Push the example and start the daemon on it."""
     scene("The operator pushes examples/edge-router/ to the router")
-    later = shutil.ignore_patterns("access.yaml")
+    later = shutil.ignore_patterns("access.yaml", "nat.yaml")
     shutil.copytree(EXAMPLE, made.clone, dirs_exist_ok=True, ignore=later)
     banned = made.clone / "banned.yaml"
     text = banned.read_text()
@@ -256,6 +268,18 @@ def table(made: Stage) -> bool:
         say(f"{what:<{widths[0]}}  {wanted:<{widths[1]}}  {seen:<{widths[2]}}  {mark}")
     return all(good for *_, good in made.rows)
 
+
+SCENES = (
+    before,
+    push,
+    traffic,
+    bad_push,
+    foreign_hand,
+    killed,
+    newcomer,
+    access,
+    translated,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

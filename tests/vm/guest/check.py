@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,7 @@ def check_translation() -> None:
         assert not any(pings(lan, far) for far in GOOD), "nobody outside knows the way back"
         push(NAT, nat)
         for far in (*GOOD, f"64:ff9b::{GOOD[0]}"):
-            until(lambda far=far: pings(lan, far), f"{far} answers what is translated")
+            until(partial(pings, lan, far), f"{far} answers what is translated")
         nat.unlink()
         until(lambda: not pings(lan, GOOD[0]), "it is translated no more")
     say("translation of IPv4 and IPv6, and of IPv6 to IPv4")
