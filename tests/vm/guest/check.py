@@ -134,6 +134,15 @@ def push(text: str, place: Path = POLICY) -> None:
     until(lambda: status().get("healthy"), "it is Ready")
 
 
+def remove(*places: Path) -> None:
+    """Remove manifests, say that this is meant, and wait until they are gone."""
+    for place in places:
+        place.unlink()
+    lab.command("fos1ctl", "reconcile", "--wait", check=False)
+    lab.command("fos1ctl", "confirm", check=False)
+    until(lambda: (now := status()) and now["healthy"] and not now["held"], "they are gone")
+
+
 # What is checked
 
 
@@ -173,11 +182,7 @@ def check_policies() -> None:
     probe = ("systemd-run", "-q", "--wait", "--pipe", f"--slice={SLICE}", PYTHON, "-c", PROBE)
     assert lab.command(*probe, timeout_s=300).strip() == ALLOWED
     systemctl("stop", "keep")
-    for place in (access, shop):
-        place.unlink()
-    lab.command("fos1ctl", "reconcile", "--wait", check=False)
-    lab.command("fos1ctl", "confirm", check=False)
-    until(lambda: (now := status()) and now["healthy"] and not now["held"], "they are gone")
+    remove(access, shop)
     push(program("edge", "wan0", f"{{stateful: true, blacklist: {LISTED}}}"))
     until(in_force, "what is listed is dropped again")
     say("policies on an interface and on the units of a slice, IPv4 and IPv6, devices")
@@ -206,7 +211,7 @@ def check_translation() -> None:
         push(NAT, nat)
         for far in (*GOOD, f"64:ff9b::{GOOD[0]}"):
             until(partial(pings, lan, far), f"{far} answers what is translated")
-        nat.unlink()
+        remove(nat)
         until(lambda: not pings(lan, GOOD[0]), "it is translated no more")
     say("translation of IPv4 and IPv6, and of IPv6 to IPv4")
 
