@@ -18,7 +18,7 @@ from fos1d.model.objects import Map, MapType
 
 
 class Fd:
-    """An open file descriptor that closes with its block."""
+    """An open file descriptor that closes with its block, or with the last that holds it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -32,6 +32,9 @@ class Fd:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
         self.close()
 
     def close(self) -> None:
