@@ -144,7 +144,8 @@ def _load_object(
             _hold_maps(opened, handle, ours)
         _check_bindings(opened, handle, program, bpffs)
         for path, pointer in fresh:
-            bpffs.put(Fd(lib().bpf_map__fd(pointer)), path)
+            with _duplicate(lib().bpf_map__fd(pointer)) as made:
+                bpffs.put(made, path)
         if program.successor is None or isinstance(program.code, BuiltIn):
             return _duplicate(lib().bpf_program__fd(handle))
         with _chain(program.successor, bpffs) as chain:
@@ -304,7 +305,8 @@ def _check_bindings(opened: _Object, handle: int, program: Program, bpffs: Bpffs
     """See that a user's program really uses the maps that say so."""
     if isinstance(program.code, BuiltIn):
         return
-    used = bpf.program_info(Fd(lib().bpf_program__fd(handle))).map_ids
+    with _duplicate(lib().bpf_program__fd(handle)) as made:
+        used = bpf.program_info(made).map_ids
     for name, path in program.maps:
         with bpffs.open(path) as fd:
             if bpf.map_info(fd).id not in used:

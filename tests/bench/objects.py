@@ -90,12 +90,12 @@ class Loaded:
     def program(self, name: str) -> Fd:
         """Return the descriptor of a program; it belongs to the object."""
         handle = lib().bpf_object__find_program_by_name(self.pointer, name.encode())
-        return Fd(lib().bpf_program__fd(handle))
+        return Fd(os.dup(lib().bpf_program__fd(handle)))
 
     def map(self, name: str) -> Fd:
         """Return the descriptor of a map; it belongs to the object."""
         handle = lib().bpf_object__find_map_by_name(self.pointer, name.encode())
-        return Fd(lib().bpf_map__fd(handle))
+        return Fd(os.dup(lib().bpf_map__fd(handle)))
 
     @contextmanager
     def attached(self, *names: str) -> Iterator[None]:
